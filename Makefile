@@ -1,0 +1,40 @@
+# Two commands: `make run` shows the product, `make test` checks it. Neither installs twice.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: run test fast lint types clean
+
+run: .venv/installed
+	$(BIN)/hypertune run search_spaces/digits.yaml
+	$(BIN)/hypertune analyze
+
+test: lint types .venv/installed-test
+	$(BIN)/python -m pytest
+
+# The part of the tests that starts no Ray.
+fast: .venv/installed-test
+	$(BIN)/python -m pytest -m "not ray"
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed-test
+	$(BIN)/mypy
+
+# A stamp per set of packages, so that a second call installs nothing; a changed dependency list installs again.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hypertune needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing hypertune with torch and Ray into .venv: about 5 GB, some minutes, once"
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-test: .venv/installed
+	@echo "installing what the tests need"
+	$(PIP) --editable '.[test]'
+	@touch $@
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,1 @@
+"""Turns what trials left on disk into answers; needs neither torch nor Ray nor `tuner`."""

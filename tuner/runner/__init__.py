@@ -1,0 +1,1 @@
+"""Places trials on workers and stops them: the only part that imports Ray."""

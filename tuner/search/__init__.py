@@ -1,0 +1,1 @@
+"""Which configuration next, which trial to stop: Optuna and rungs. Knows neither torch nor Ray."""

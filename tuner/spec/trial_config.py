@@ -1,0 +1,355 @@
+"""The fields of a space file: one plain class a section, every field resolved. The space is checked against these.
+
+A trial trains a `TrialConfig`. `Search` and `Resources` say how trials are chosen and placed and are never searched.
+Sections that come in kinds (model, optimizer, ...) have one class a kind, looked up by `name` in `KINDS`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+
+# YAML gives lists; strict mode would want tuples. Items stay strict: "3" is no number, true is no 1.
+Items = Field(strict=False)
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Rate = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+# One value for all blocks, or one a block (grammar R5).
+PER_BLOCK = {"per_block": True}
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, strict types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, protected_namespaces=())
+
+
+# ---------------------------------------------------------------- data
+
+
+class Flip(Section):
+    """Mirrors an image left to right with probability p."""
+
+    p: float = Field(0.5, ge=0, le=1, description="probability")
+
+
+class Crop(Section):
+    """Pads by `padding` pixels on each side (zeros after normalisation) and crops back to size, per image."""
+
+    padding: int = Field(4, ge=1, description="pixels of padding on each side")
+    p: float = Field(1.0, ge=0, le=1, description="probability")
+
+
+# A preset is a mapping of transforms by name (grammar R10).
+AUGMENT_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "none": {},
+    "flip_crop": {"HorizontalFlip": {"p": 0.5}, "RandomCrop": {"padding": 4, "p": 1.0}},
+}
+
+
+class Augment(Section):
+    """Augmentation of the training images, transforms by name; null means not used."""
+
+    HorizontalFlip: Flip | None = Field(None, description="mirror left to right")
+    RandomCrop: Crop | None = Field(None, description="pad, then crop back to size")
+
+
+class Data(Section):
+    """Which images, at what size, split how."""
+
+    dataset: Literal["digits", "shapes", "image_folder", "cifar10"] = Field(description="where the images come from")
+    root: str | None = Field(None, description="folder of the images (image_folder, cifar10)")
+    image_size: Annotated[int, Field(ge=4, le=1024)] | None = Field(
+        None, description="side in pixels; default: the dataset's own, else the median side, at most 224"
+    )
+    resize: Literal["stretch", "crop", "pad"] = Field(
+        "stretch", description="how an image of another shape becomes square"
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="1 grey, 3 colour; default: the dataset's own, colour if any image has it"
+    )
+    subset: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="use only so many training images, stratified; taken before val_fraction"
+    )
+    val_fraction: float = Field(0.2, gt=0, lt=1, description="share of the training images kept for validation")
+    test_fraction: float = Field(
+        0.2, gt=0, lt=1, description="share set apart as test images where the dataset has no test split of its own"
+    )
+    augment: Augment = Field(default_factory=Augment, description="augmentation of the training images")
+    # shapes only: drawn by the program
+    classes: Annotated[int, Field(ge=2, le=12)] = Field(4, description="shapes: number of classes")
+    images: Annotated[int, Field(ge=20)] = Field(2000, description="shapes: number of training images drawn")
+    noise: float = Field(0.1, ge=0, le=1, description="shapes: standard deviation of pixel noise, 1 = full range")
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        return AUGMENT_PRESETS.get(value, value) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _root_where_needed(self) -> Data:
+        if self.dataset == "image_folder" and self.root is None:
+            raise ValueError("image_folder needs root: the folder that holds the class folders")
+        return self
+
+
+# ---------------------------------------------------------------- model
+
+
+class Head(Section):
+    """From the last feature map to the classes."""
+
+    pool: Literal["average", "flatten"] = Field("average", description="global average pooling, or flatten the map")
+    hidden: Annotated[tuple[Count, ...], Items] = Field((), description="units of the hidden layers before the output")
+
+
+class Cnn(Section):
+    """Plain convolutional network: blocks of convolution, pooling, norm, activation, dropout; then a head."""
+
+    name: Literal["cnn"] = "cnn"
+    depth: Count = Field(3, description="number of blocks")
+    convs: Annotated[int, Field(ge=1, le=8)] = Field(1, description="convolutions in each block")
+    width: Count | Annotated[tuple[Count, ...], Items] = Field(
+        32, description="channels of the first block, or of each block", json_schema_extra=PER_BLOCK
+    )
+    growth: float = Field(2.0, ge=0.25, le=8, description="each block is so many times as wide as the one before")
+    kernel: Count | Annotated[tuple[Count, ...], Items] = Field(
+        3, description="kernel side in pixels, odd", json_schema_extra=PER_BLOCK
+    )
+    padding: Literal["same", "valid"] = Field("same", description="same keeps the map's size, valid shrinks it")
+    norm: Literal["none", "batch"] = Field("batch", description="normalisation after each convolution")
+    activation: Literal["relu", "leaky_relu", "gelu", "silu"] = Field("relu", description="activation function")
+    pool: Literal["max", "average", "none"] = Field("max", description="halves the map once a block")
+    dropout: Fraction = Field(0.0, description="rate of dropout at the end of each block and before the output")
+    head: Head = Field(default_factory=Head, description="what follows the last block")
+
+    @field_validator("kernel")
+    @classmethod
+    def _odd(cls, value: int | tuple[int, ...]) -> int | tuple[int, ...]:
+        if any(k % 2 == 0 for k in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError("a kernel's side must be odd, so that it has a centre; try 3 or 5")
+        return value
+
+    @model_validator(mode="after")
+    def _one_item_a_block(self) -> Cnn:
+        for field in ("width", "kernel"):
+            value = getattr(self, field)
+            if isinstance(value, tuple) and len(value) != self.depth:
+                raise ValueError(f"{field} lists {len(value)} blocks, depth says {self.depth}")
+        return self
+
+
+# ---------------------------------------------------------------- train
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba, 2015); weight decay is L2 in the gradient."""
+
+    name: Literal["adam"] = "adam"
+    lr: Rate = Field(1e-3, description="learning rate")
+    betas: Annotated[tuple[Fraction, Fraction], Items] = Field((0.9, 0.999), description="decay of both moments")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+
+
+class AdamW(Section):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019)."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: Rate = Field(1e-3, description="learning rate")
+    betas: Annotated[tuple[Fraction, Fraction], Items] = Field((0.9, 0.999), description="decay of both moments")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay")
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: Rate = Field(0.05, description="learning rate")
+    momentum: Fraction = Field(0.9, description="momentum")
+    nesterov: bool = Field(False, description="Nesterov's momentum")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Sgd:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class RmsProp(Section):
+    """RMSprop (Tieleman and Hinton, 2012)."""
+
+    name: Literal["rmsprop"] = "rmsprop"
+    lr: Rate = Field(1e-3, description="learning rate")
+    alpha: Fraction = Field(0.99, description="decay of the squared gradient's average")
+    momentum: Fraction = Field(0.0, description="momentum")
+    weight_decay: float = Field(0.0, ge=0, description="L2 penalty")
+
+
+class Constant(Section):
+    """The same learning rate throughout."""
+
+    name: Literal["constant"] = "constant"
+
+
+class OneCycle(Section):
+    """One cycle (Smith, 2018): the rate rises from lr/25 to lr over `warmup`, then falls as a cosine to `final_lr`."""
+
+    name: Literal["onecycle"] = "onecycle"
+    warmup: float = Field(0.25, ge=0, lt=1, description="share of all steps in which the rate rises")
+    final_lr: float | None = Field(None, ge=0, description="rate at the end; default: lr / 10,000")
+
+
+class Train(Section):
+    """How a trial is trained."""
+
+    epochs: Count = Field(10, description="full training length; every trial could get this far")
+    batch_size: Count = Field(64, description="images a step")
+    optimizer: Adam | AdamW | Sgd | RmsProp = Field(default_factory=Adam, discriminator="name", description="optimiser")
+    schedule: Constant | OneCycle = Field(
+        default_factory=Constant, discriminator="name", description="course of the learning rate"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="arithmetic; auto: bf16 where the processor computes it fast, else fp32 (fp16 needs a GPU)"
+    )
+
+
+class TrialConfig(Section):
+    """Everything that decides how one trial trains; two equal ones give the same curve on the same machine."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="seed of weights, order and augmentation")
+    data: Data
+    model: Cnn = Field(default_factory=Cnn, description="the network")
+    train: Train = Field(default_factory=Train, description="how it is trained")
+
+
+# ---------------------------------------------------------------- search
+
+
+class RandomSampler(Section):
+    """Independent draws from the space."""
+
+    name: Literal["random"] = "random"
+
+
+class Tpe(Section):
+    """Tree-structured Parzen estimator, multivariate and grouped (Bergstra et al., 2011; Falkner et al., 2018)."""
+
+    name: Literal["tpe"] = "tpe"
+    startup_trials: Count = Field(10, description="random trials before the model takes over")
+
+
+class Grid(Section):
+    """Every combination once, in the order written; continuous ranges need a step."""
+
+    name: Literal["grid"] = "grid"
+
+
+class NoScheduler(Section):
+    """Every trial trains to the end."""
+
+    name: Literal["none"] = "none"
+
+
+class Asha(Section):
+    """Asynchronous successive halving, stopping form (Li et al., 2020)."""
+
+    name: Literal["asha"] = "asha"
+    grace: Count = Field(1, description="epochs before a trial may be stopped; the first rung")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="one of so many goes on at each rung")
+
+
+# Metrics of an epoch that can drive a search, and their direction.
+METRICS: dict[str, Literal["max", "min"]] = {
+    "val_accuracy": "max",
+    "val_macro_f1": "max",
+    "val_loss": "min",
+}
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of a duration like `90s`, `30m` or `2h`.
+
+    Raises:
+        ValueError: the text is no such duration, or it is zero.
+    """
+    match = _DURATION.fullmatch(text)
+    if not match or not float(match[1]):
+        raise ValueError(f"no duration: {text!r}; write 90s, 30m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+class Search(Section):
+    """How configurations are chosen and stopped."""
+
+    trials: Count = Field(20, description="number of trials")
+    time: str | None = Field(None, description="time budget, like 90s, 30m or 2h; running epochs are ended")
+    metric: str = Field("val_accuracy", description="what the search improves")
+    sampler: RandomSampler | Tpe | Grid = Field(
+        default_factory=Tpe, discriminator="name", description="which configuration next"
+    )
+    scheduler: NoScheduler | Asha = Field(
+        default_factory=Asha, discriminator="name", description="which trial to stop early"
+    )
+    start_from: Annotated[tuple[dict[str, Any], ...], Items] = Field(
+        (), description="configurations to try first: names or paths with values, plus label and to_the_end"
+    )
+
+    @field_validator("time")
+    @classmethod
+    def _duration(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_duration(value)
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _known_metric(cls, value: str) -> str:
+        if value not in METRICS:
+            raise ValueError(f"no such metric: {value!r}; there are {', '.join(METRICS)}")
+        return value
+
+    @property
+    def mode(self) -> Literal["max", "min"]:
+        """Direction of the metric."""
+        return METRICS[self.metric]
+
+    @property
+    def seconds(self) -> float | None:
+        """The time budget in seconds."""
+        return None if self.time is None else parse_duration(self.time)
+
+
+class Resources(Section):
+    """What one trial gets."""
+
+    cpu: float = Field(1, gt=0, description="cores a trial; also its threads, at least one")
+    gpu: float = Field(0, ge=0, description="GPUs a trial; fractions share one")
+    trials_at_once: Count | None = Field(None, description="at most so many at once; default: as many as fit")
+
+
+class SpaceConfig(TrialConfig):
+    """A whole space file with one value chosen for everything that is searched."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[\w][\w.\- ]{0,99}$")] = Field(description="name of the run")
+    search: Search = Field(default_factory=Search, description="how to search")
+    resources: Resources = Field(default_factory=Resources, description="what one trial gets")
+
+    def trial(self) -> TrialConfig:
+        """The part that one trial needs."""
+        return TrialConfig(seed=self.seed, data=self.data, model=self.model, train=self.train)
+
+
+# Sections that come in kinds: path -> name -> class. A bare word is short for {name: word} (grammar R6).
+KINDS: dict[str, dict[str, type[Section]]] = {
+    "model": {"cnn": Cnn},
+    "train.optimizer": {"adam": Adam, "adamw": AdamW, "sgd": Sgd, "rmsprop": RmsProp},
+    "train.schedule": {"constant": Constant, "onecycle": OneCycle},
+    "search.sampler": {"random": RandomSampler, "tpe": Tpe, "grid": Grid},
+    "search.scheduler": {"none": NoScheduler, "asha": Asha},
+}
