@@ -1,0 +1,60 @@
+"""A grid is every combination once, conditional parameters included, and nothing is built ahead."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from tuner.errors import BadInput
+from tuner.search import grid
+from tuner.spec.space import Space, parse_space
+
+
+def space(model: str, train: str = "{}") -> Space:
+    return parse_space(
+        f"name: g\ndata: {{dataset: digits}}\nmodel: {model}\ntrain: {train}\nsearch: {{sampler: grid}}\n", "g"
+    )
+
+
+def test_points_are_the_product_in_the_order_written() -> None:
+    found = list(grid.points(space("{name: cnn, depth: {int: [1, 2]}, width: {choice: [8, 16, 32]}}")))
+    expected = [{"model.depth": d, "model.width": w} for d, w in itertools.product([1, 2], [8, 16, 32])]
+    assert found == expected
+
+
+def test_a_branch_counts_only_its_own_parameters() -> None:
+    sgd = "{momentum: {choice: [0.8, 0.9]}, lr: 0.1}"
+    train = f"{{optimizer: {{choice: {{adam: {{lr: {{choice: [0.1, 0.2]}}}}, sgd: {sgd}, rmsprop: {{}}}}}}}}"
+    found = list(grid.points(space("cnn", train)))
+    names = [tuple(point) for point in found]
+    assert names == [("train.optimizer", "train.optimizer[adam].lr")] * 2 + [
+        ("train.optimizer", "train.optimizer[sgd].momentum")
+    ] * 2 + [("train.optimizer",)]
+
+
+def test_items_of_blocks_that_do_not_exist_are_not_turned() -> None:
+    model = "{name: cnn, depth: {int: [1, 2]}, width: [{choice: [8, 16]}, {choice: [8, 16]}]}"
+    assert grid.size(space(model)) == 2 + 4
+
+
+def test_a_stepped_range_has_its_steps() -> None:
+    found = list(grid.points(space("{name: cnn, dropout: {uniform: [0, 0.5, 0.25]}}")))
+    assert [point["model.dropout"] for point in found] == [0, 0.25, 0.5]
+
+
+def test_a_space_without_parameters_has_one_point() -> None:
+    assert list(grid.points(space("cnn"))) == [{}]
+
+
+def test_a_continuous_range_is_refused_with_what_to_write() -> None:
+    with pytest.raises(BadInput, match=r"model\.dropout: .*grid.*step"):
+        space("{name: cnn, dropout: {uniform: [0, 0.5]}}")
+
+
+def test_a_grid_of_10_to_the_12_is_refused_and_not_built() -> None:
+    train = "{batch_size: {int: [1, 1000]}, optimizer: {name: adam, lr: {choice: [0.1, 0.2]}}}"
+    wide = "{int: [1, 1000]}"
+    model = f"{{name: cnn, width: {wide}, convs: {{int: [1, 8]}}, growth: {{choice: [1, 2]}}, head: {{hidden: [{wide}]}}}}"
+    with pytest.raises(BadInput, match="more than 10,000 points"):
+        grid.size(space(model, train))

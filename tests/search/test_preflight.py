@@ -1,0 +1,65 @@
+"""Before anything is spent: sizes, and what cannot be built."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tuner.errors import BadInput, Infeasible
+from tuner.search.preflight import Size, draw, look
+from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Uniform
+from tuner.spec.space import Parameter, Space, parse_space
+from tuner.spec.trial_config import TrialConfig
+
+
+def space(depth: str) -> Space:
+    return parse_space(f"name: p\ndata: {{dataset: digits}}\nmodel: {{name: cnn, depth: {depth}}}\n", "p")
+
+
+def by_depth(config: TrialConfig) -> Size:
+    if config.model.depth > 3:
+        raise Infeasible(f"depth {config.model.depth} pools the image away")
+    return Size(100 * config.model.depth, 10 * config.model.depth)
+
+
+def test_both_ends_are_always_looked_at() -> None:
+    seen = look(space("{int: [1, 3]}"), by_depth)
+    assert (seen.smallest, seen.largest, seen.feasible) == (Size(100, 10), Size(300, 30), 1.0)
+
+
+def test_the_share_that_can_be_built_is_told_with_a_reason() -> None:
+    seen = look(space("{int: [1, 4]}"), by_depth)
+    assert 0.6 < seen.feasible < 0.9 and seen.reason == "depth 4 pools the image away"
+
+
+def test_a_space_of_which_nothing_can_be_built_is_refused() -> None:
+    with pytest.raises(BadInput, match="no configuration of this space can be built: depth 4 pools the image away"):
+        look(space("{int: [4, 5]}"), by_depth)
+
+
+def test_a_space_without_parameters_is_one_configuration() -> None:
+    assert look(space("2"), by_depth).middle.model.depth == 2
+
+
+@pytest.mark.parametrize(
+    "distribution",
+    [
+        Choice(("a", None, 3), ("a", None, 3)),
+        Uniform(0, 1),
+        Uniform(0, 1, 0.25),
+        LogUniform(1e-4, 1e-1),
+        Int(1, 9, 2),
+        LogInt(1, 100),
+    ],
+    ids=lambda d: type(d).__name__,
+)
+def test_draws_stay_in_their_distribution_and_reach_its_ends(
+    distribution: Choice | Uniform | LogUniform | Int | LogInt,
+) -> None:
+    chance = random.Random(0)
+    values = [draw(Parameter("p", "p", distribution), chance) for _ in range(2000)]
+    assert all(distribution.contains(v) for v in values)
+    grid = distribution.grid()
+    if grid is not None and len(grid) < 20:
+        assert {str(v) for v in values} == {str(v) for v in grid}

@@ -1,0 +1,310 @@
+"""The commands: each parses, calls and prints. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tuner import __version__
+from tuner.errors import BadInput, HypertuneError
+
+app = typer.Typer(
+    name="hypertune",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpaceFile = Annotated[Path, typer.Argument(help="space file, such as my.yaml", show_default=False)]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=YAML", help="change one field of the file")]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON object, for programs")]
+Mode = Literal["max", "min"]
+OUT = Path("results")
+
+
+@app.callback(invoke_without_command=True)
+def hypertune(version: Annotated[bool, typer.Option("--version", help="print the version and stop")] = False) -> None:
+    """Hyperparameter search for image classifiers: one YAML file, one command, honest answers."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    space_file: SpaceFile,
+    trials: Annotated[int | None, typer.Option(min=1, help="number of trials")] = None,
+    time: Annotated[str | None, typer.Option(help="time budget: 90s, 30m, 2h")] = None,
+    name: Annotated[str | None, typer.Option(help="name of the run, instead of the file's")] = None,
+    out: Annotated[Path, typer.Option(help="folder that holds the runs")] = OUT,
+    sets: Sets = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
+    as_json: Json = False,
+) -> None:
+    """Search a space and leave the results in results/NAME."""
+    from tuner.spec.space import load_space
+
+    if time is not None:
+        from tuner.spec.trial_config import parse_duration
+
+        try:
+            parse_duration(time)
+        except ValueError as error:
+            raise BadInput(f"--time: {error}") from None
+    given = {"search.trials": trials, "search.time": time, "name": name}
+    flags = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
+    space = load_space(space_file, [*(sets or []), *flags])
+    out = out.absolute()
+
+    from rich.console import Console
+
+    console = Console(stderr=as_json, highlight=False)
+    with console.status("looking at the images and the models") as status:
+        from tuner.runner.plan import make_plan
+
+        plan = make_plan(space, progress=lambda what, done, total: status.update(f"{what} {done:,} of {total:,}"))
+
+        from tuner.records import writer
+        from tuner.runner import progress
+        from tuner.runner.run import output_to
+        from tuner.runner.run import run as run_plan
+
+        table = progress.plan_table(plan)
+    console.print(table)
+    if dry_run:
+        if as_json:
+            print_json(progress.plan_json(plan))
+        return
+    taken = writer.status(out / space.fixed.name)
+    folder = writer.create(out, space.fixed.name)
+    if taken in ("interrupted", "dead", "running"):
+        console.print(
+            f"{show(out / space.fixed.name)} is an unfinished run ({taken}) and stays as it is", style="yellow"
+        )
+    console.print(f"writing to {show(folder.path)}\n", style="dim")
+    with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
+        live = Console(file=stderr if as_json else stdout, highlight=False, width=console.width)
+        with progress.Progress(plan, live) as screen:
+            outcome = run_plan(plan, folder, screen.watch)
+    console.print(progress.outcome_text(outcome, plan, show(outcome.path)), soft_wrap=True)
+    if as_json:
+        print_json(progress.outcome_json(outcome))
+    if outcome.signal:
+        raise typer.Exit(128 + outcome.signal)
+    if outcome.status == "failed":
+        raise typer.Exit(1)
+
+
+@app.command()
+def analyze(
+    path: Annotated[Path | None, typer.Argument(help="run folder; default: the newest in results/")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the report; default: report/ in the run")] = None,
+    metric: Annotated[str | None, typer.Option(help="metric to rank by; default: the run's own")] = None,
+    mode: Annotated[Mode | None, typer.Option(help="its direction, where the folder does not say")] = None,
+    x: Annotated[str | None, typer.Option(help="parameter along the interaction scatter")] = None,
+    color: Annotated[str | None, typer.Option(help="parameter that colours it")] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn what the trials left into one page with figures, and tables; for results/ itself, a list of its runs."""
+    import analysis as library
+    from analysis.folder import Folder
+    from analysis.read import is_run
+
+    try:
+        chosen = path or library.newest(OUT)
+        if not is_run(Folder(chosen)) and (found := library.index(chosen)):
+            from analysis import overview
+
+            page = overview.write(found, (out or chosen) / "index.html")
+            if as_json:
+                print_json({"report": str(page), "runs": len(found)})
+            else:
+                typer.echo(f"{len(found)} runs side by side: {show(page)}")
+            return
+        from rich.console import Console
+
+        with Console(stderr=True).status(f"reading {show(chosen)} and drawing"):
+            from analysis import report as pages
+
+            results = library.load(chosen, metric=metric, mode=mode)
+            page = pages.write(results, out, x=x, color=color)
+    except (library.Unreadable, ValueError) as error:
+        raise BadInput(str(error)) from None
+    except OSError as error:
+        raise BadInput(f"{error.filename or path}: {error.strerror}; choose another folder with --out") from None
+    best = results.best()
+    if as_json:
+        value = None if best is None else results.trials[str(results.metric)].to_dict()[best]
+        print_json(
+            {
+                "report": str(page),
+                "run": str(chosen),
+                "trials": len(results.trials),
+                "best": best and {"trial": best, "metric": results.metric, "value": value},
+                "problems": list(results.problems),
+            }
+        )
+        return
+    typer.echo(f"{results.name}: {len(results.trials)} trials" + (f", best {best}" if best else ""))
+    for problem in results.problems:
+        typer.echo(f"note   {problem}")
+    typer.echo(f"report {show(page)}")
+    typer.echo(f"       {show(page.parent)}: trials.csv, epochs.csv, figures/")
+
+
+@app.command()
+def validate(
+    space_file: SpaceFile,
+    data: Annotated[bool, typer.Option("--data", help="check the images, the models and the devices too")] = False,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Check a space file; with --data also what it points to."""
+    from tuner.spec.space import load_space
+
+    space = load_space(space_file, sets or [])
+    count = len(space.parameters)
+    said = f"{space_file}: valid, {count} setting{'s' * (count != 1)} to search"
+    if data:
+        from rich.console import Console
+
+        with Console(stderr=True).status("looking at the images, the models and the machine"):
+            from tuner.runner.plan import make_plan
+            from tuner.runner.progress import plan_json, plan_table
+
+            plan = make_plan(space)
+            table = plan_table(plan)
+        if as_json:
+            print_json({"valid": True, **plan_json(plan)})
+        else:
+            typer.echo(said)
+            Console(highlight=False).print(table)
+    elif as_json:
+        print_json({"valid": True, "name": space.fixed.name, "parameters": space.to_json()})
+    else:
+        typer.echo(said)
+
+
+@app.command()
+def spaces(as_json: Json = False) -> None:
+    """List the ready-made spaces."""
+    from tuner.spec.edit import ready_made
+
+    found = ready_made()
+    if as_json:
+        print_json([{"name": name, "path": str(path), "about": about} for name, path, about in found])
+        return
+    width = max(len(name) for name, _, _ in found)
+    for name, _, about in found:
+        typer.echo(f"{name:{width}}  {about}")
+    typer.echo(f"\nhypertune new {found[0][0]} my.yaml   copies one")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="a ready-made space: see `hypertune spaces`")],
+    target: Annotated[Path, typer.Argument(help="the file to write")],
+) -> None:
+    """Copy a ready-made space to a file of your own."""
+    from tuner.spec.edit import copy_space
+
+    written = show(copy_space(name, target).absolute())
+    typer.echo(f"{written} written; next: hypertune run {written} --dry-run")
+
+
+@app.command()
+def fields(
+    section: Annotated[str, typer.Argument(help="a section, such as model.cnn")] = "", as_json: Json = False
+) -> None:
+    """List the fields of a section of the space file."""
+    from dataclasses import asdict
+
+    from tuner.spec.fields import describe
+
+    rows = describe(section)
+    if as_json:
+        print_json([asdict(row) for row in rows])
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for head in ("field", "type", "default", "allowed", "searched", ""):
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(row.name, row.type, row.default, row.allowed, "yes" if row.searchable else "no", row.description)
+    Console(highlight=False, markup=False).print(table)
+
+
+@app.command()
+def runs(path: Annotated[Path, typer.Argument(help="folder that holds the runs")] = OUT, as_json: Json = False) -> None:
+    """List the runs in results/."""
+    import analysis as library
+
+    try:
+        found = library.index(path)
+    except library.Unreadable as error:
+        raise BadInput(f"{error}; `hypertune run` makes it, or name another folder") from None
+    if as_json:
+        print_json([{**vars(run), "path": str(run.path)} for run in found])
+        return
+    if not found:
+        typer.echo(f"no run in {show(path.absolute())}")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for head in ("run", "status", "trials", "epochs", "best", "metric", "created"):
+        table.add_column(head, no_wrap=True, justify="right" if head in ("trials", "epochs", "best") else "left")
+    for run in found:
+        best = "" if run.best is None else f"{run.best:.1%}" if "acc" in str(run.metric) else f"{run.best:.4g}"
+        created = (run.created or "")[:16].replace("T", " ")
+        trials = f"{run.done} of {run.asked}" if run.done != run.asked else str(run.done)
+        table.add_row(run.name, run.status, trials, str(run.epochs), best, run.metric or "", created)
+    Console(highlight=False, markup=False).print(table)
+
+
+def show(path: Path) -> str:
+    """A path as short as it can be typed."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on stdout."""
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def main() -> None:
+    """The console script: errors become their message and exit code, never a stack trace."""
+    try:
+        app()
+    except HypertuneError as error:
+        report(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted before anything was started", err=True)
+        sys.exit(130)
+
+
+def report(error: HypertuneError) -> None:
+    """An error's text on stderr; with --json as one object on stdout."""
+    problems = list(error.problems) if isinstance(error, BadInput) else []
+    if "--json" in sys.argv:
+        found = [{"source": p.source, "line": p.line, "column": p.column, "message": p.message} for p in problems]
+        print_json({"error": str(error), "exit_code": error.exit_code, "problems": found})
+        return
+    typer.echo(str(error), err=True)
+    if len(problems) > 1:
+        typer.echo(f"{len(problems)} problems", err=True)
+
+
+if __name__ == "__main__":
+    main()

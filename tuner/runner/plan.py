@@ -1,0 +1,165 @@
+"""Plan: everything that is known and checked before Ray starts: data, models, machine, how many trials at once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from tuner.errors import BadInput
+from tuner.search import grid
+from tuner.search.plan import expected_epochs
+from tuner.search.preflight import Preflight, Size, look
+from tuner.spec.space import Space
+from tuner.spec.trial_config import Grid, TrialConfig
+from tuner.training import cost
+from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
+from tuner.training.precision import resolve_precision
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do. `prepared` has the decoded images for each image size of the space (None: the default)."""
+
+    space: Space
+    prepared: Mapping[int | None, Prepared]
+    preflight: Preflight
+    trials: int
+    expected_epochs: int
+    at_once: int
+    device: str
+    precision: str
+
+    @property
+    def facts(self) -> DataFacts:
+        """About the images; counts and classes are the same at every size."""
+        return next(iter(self.prepared.values())).facts
+
+    @property
+    def full(self) -> int:
+        """Full training length in epochs."""
+        return self.preflight.epochs
+
+    @property
+    def threads(self) -> int:
+        """Threads of one trial."""
+        return max(1, int(self.space.fixed.resources.cpu))
+
+    def folder(self, config: TrialConfig) -> Path:
+        """Where the decoded images of a trial lie."""
+        return self.prepared[config.data.image_size].folder
+
+    @cached_property
+    def seconds(self) -> float:
+        """Rough duration of the whole run: a middle configuration timed here for a second or so."""
+        middle = self.preflight.middle
+        data = open_dataset(self.folder(middle), middle.data, self.space.fixed.seed)
+        epoch = cost.measure_epoch_seconds(middle, data, device=self.device, threads=self.threads)
+        return RAY_START + self.expected_epochs * epoch / self.at_once
+
+
+RAY_START = 8.0
+"""Seconds from `ray.init` to the first step, torch's import in the workers included; 7.6 to 10.3 were seen."""
+
+
+def make_plan(space: Space, cache: Path | None = None, progress: Progress | None = None) -> Plan:
+    """Check what the text alone cannot show: the machine, the images, the models.
+
+    Raises:
+        BadInput: resources that are not there, unusable images, models that cannot be built.
+    """
+    at_once, device = check_devices(space)
+    fixed = space.fixed
+    root = None if fixed.data.root is None else str(Path(fixed.data.root).expanduser().resolve())
+    data = fixed.data.model_copy(update={"root": root})
+    prepared = {
+        size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress)
+        for size in image_sizes(space)
+    }
+    preflight = look(space, model_counter(prepared, device))
+    check_batch(next(iter(prepared.values())).facts, preflight.batch_size)
+    trials = count_trials(space)
+    return Plan(
+        space=space,
+        prepared=prepared,
+        preflight=preflight,
+        trials=trials,
+        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs),
+        at_once=min(at_once, trials),
+        device=device,
+        precision=resolve_precision(preflight.middle.train.precision, device),
+    )
+
+
+def model_counter(prepared: Mapping[int | None, Prepared], device: str) -> Callable[[TrialConfig], Size]:
+    """A function that counts a configuration's model on these images, and refuses what this device cannot compute."""
+
+    def count(config: TrialConfig) -> Size:
+        facts = prepared[config.data.image_size].facts
+        resolve_precision(config.train.precision, device)
+        size = cost.count(config, classes=len(facts.classes), image_size=facts.image_size, channels=facts.channels)
+        return Size(size.params, size.multiply_adds)
+
+    return count
+
+
+def image_sizes(space: Space) -> list[int | None]:
+    """Every image size that the space can ask for."""
+    for parameter in space.parameters:
+        if parameter.path == "data.image_size":
+            values = parameter.distribution.grid() or ()
+            return [value for value in values if isinstance(value, int)]
+    return [space.fixed.data.image_size]
+
+
+def count_trials(space: Space) -> int:
+    """Trials to run: a grid has all its points unless the file says how many; without parameters there is one."""
+    search = space.fixed.search
+    if not space.parameters:
+        return 1
+    if isinstance(search.sampler, Grid):
+        points = grid.size(space)
+        return min(points, search.trials) if "trials" in search.model_fields_set else points
+    return search.trials
+
+
+def check_devices(space: Space) -> tuple[int, str]:
+    """How many trials fit at once, and on what: cpu or cuda.
+
+    Raises:
+        BadInput: one trial asks for more than there is.
+    """
+    wanted = space.fixed.resources
+    gpus = torch.cuda.device_count()
+    if wanted.cpu > (cores := count_cores()):
+        raise BadInput(
+            f"resources.cpu: {wanted.cpu:g} cores a trial, but this machine has {cores}; write at most {cores}"
+        )
+    if wanted.gpu > gpus:
+        have = "no GPU" if not gpus else f"{gpus} GPU{'s' * (gpus > 1)}"
+        raise BadInput(
+            f"resources.gpu: {wanted.gpu:g} a trial, but this machine has {have}; "
+            f"write {'0' if not gpus else f'at most {gpus}'}, or run where there are more"
+        )
+    if wanted.gpu > 1 and wanted.gpu != int(wanted.gpu):
+        raise BadInput(f"resources.gpu: {wanted.gpu:g} is neither a share of one GPU nor a whole number")
+    fit = int(cores / wanted.cpu)
+    if wanted.gpu:
+        fit = min(fit, int(1 / wanted.gpu) * gpus if wanted.gpu < 1 else gpus // int(wanted.gpu))
+    return min(fit, wanted.trials_at_once or fit), "cuda" if wanted.gpu else "cpu"
+
+
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def image_shape(facts: DataFacts) -> str:
+    """The images in a few words: `32x32 colour`."""
+    return f"{facts.image_size}x{facts.image_size} {'colour' if facts.channels == 3 else 'grey'}"

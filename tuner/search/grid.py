@@ -1,0 +1,54 @@
+"""Every combination of a space, once and lazily, conditional parameters included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tuner.errors import BadInput
+from tuner.spec.distributions import Plain
+from tuner.spec.space import Parameter, Space
+
+LARGEST = 10_000
+"""Points above which a grid is refused: at a minute each that is a week."""
+
+
+def points(space: Space) -> Iterator[dict[str, Plain]]:
+    """Parameters of each point in the order written, the last parameter turning fastest.
+
+    Walks the space as an odometer: each walk repeats the digits before the one that turned, so a branch that was not
+    chosen is never opened and nothing is built ahead.
+    """
+    digits: list[int] = []
+    while True:
+        sizes: list[int] = []
+        point: dict[str, Plain] = {}
+
+        def choose(parameter: Parameter, sizes: list[int] = sizes, point: dict[str, Plain] = point) -> Plain:
+            values = parameter.distribution.grid()
+            assert values is not None  # the space file's check refuses a grid over a range without a step
+            if len(sizes) == len(digits):
+                digits.append(0)
+            point[parameter.name] = value = values[digits[len(sizes)]]
+            sizes.append(len(values))
+            return value
+
+        space.resolve(choose)
+        yield point
+        while digits and digits[-1] + 1 == sizes[len(digits) - 1]:
+            digits.pop()
+        if not digits:
+            return
+        digits[-1] += 1
+
+
+def size(space: Space) -> int:
+    """Number of points.
+
+    Raises:
+        BadInput: above `LARGEST`.
+    """
+    count = 0
+    for count, _ in enumerate(points(space), start=1):
+        if count > LARGEST:
+            raise BadInput(f"search.sampler: the grid has more than {LARGEST:,} points; use tpe or random")
+    return count
