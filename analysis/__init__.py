@@ -1,1 +1,35 @@
-"""Turns what trials left on disk into answers; needs neither torch nor Ray nor `tuner`."""
+"""Turns what trials left on disk into answers; needs neither torch nor Ray nor `tuner`.
+
+`analysis.load(folder)` reads one run, ours or plain Ray Tune's, into two DataFrames; `analysis.index(folder)` lists the
+runs in it, `analysis.newest(folder)` finds the last one.
+Names are looked up on first use: `import analysis` costs nothing, listing runs needs no pandas.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from analysis.folder import Unreadable
+    from analysis.parameters import Parameter
+    from analysis.results import Results, load
+    from analysis.runs import RunSummary, index, newest
+
+__all__ = ["Parameter", "Results", "RunSummary", "Unreadable", "index", "load", "newest"]
+
+_HOMES = {
+    "Parameter": "analysis.parameters",
+    "Results": "analysis.results",
+    "RunSummary": "analysis.runs",
+    "Unreadable": "analysis.folder",
+    "index": "analysis.runs",
+    "load": "analysis.results",
+    "newest": "analysis.runs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'analysis' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

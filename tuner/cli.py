@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -50,16 +51,13 @@ def run(
     """Search a space and leave the results in results/NAME."""
     from tuner.spec.space import load_space
 
-    if time is not None:
-        from tuner.spec.trial_config import parse_duration
-
-        try:
-            parse_duration(time)
-        except ValueError as error:
-            raise BadInput(f"--time: {error}") from None
-    given = {"search.trials": trials, "search.time": time, "name": name}
-    flags = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
-    space = load_space(space_file, [*(sets or []), *flags])
+    given = {"--trials": ("search.trials", trials), "--time": ("search.time", time), "--name": ("name", name)}
+    flags = {flag: f"{field}={json.dumps(value)}" for flag, (field, value) in given.items() if value is not None}
+    try:
+        space = load_space(space_file, [*(sets or []), *flags.values()])
+    except BadInput as error:
+        sources = {f"--set {n}": flag for n, flag in enumerate(flags, start=len(sets or []) + 1)}
+        raise BadInput([replace(p, source=sources.get(p.source, p.source)) for p in error.problems]) from error
     out = out.absolute()
 
     from rich.console import Console
@@ -302,8 +300,9 @@ def report(error: HypertuneError) -> None:
         print_json({"error": str(error), "exit_code": error.exit_code, "problems": found})
         return
     typer.echo(str(error), err=True)
-    if len(problems) > 1:
-        typer.echo(f"{len(problems)} problems", err=True)
+    hint = "; `hypertune fields` lists what can be set" if "no such field" in str(error) else ""
+    if len(problems) > 1 or hint:
+        typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)}{hint}", err=True)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,6 @@ class BadInput(HypertuneError):
     def __init__(self, problems: Sequence[Problem] | str, hint: str = "") -> None:
         found = [Problem("", 0, 0, problems)] if isinstance(problems, str) else list(problems)
         self.problems = tuple(found)
-        self.hint = hint
         super().__init__("\n".join([*map(str, self.problems), *([hint] if hint else [])]))
 
 

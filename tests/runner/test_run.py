@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -196,49 +197,77 @@ def test_no_process_of_a_search_reads_the_test_images(second: Done) -> None:
     assert second.run["status"] == "finished"  # its test files held no images
 
 
+class Terminal:
+    """A search on a terminal of its own, 120 columns wide; `screen` is all that it has shown."""
+
+    def __init__(self, command: list[str], home: Path, cache: Path) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            command,
+            cwd=home,
+            stdout=theirs,
+            stderr=theirs,
+            env={**environment(cache), "COLUMNS": "120", "TERM": "xterm"},
+        )
+        os.close(theirs)
+        self.screen = ""
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        with os.fdopen(self._ours, "rb", buffering=0) as file:
+            while True:
+                try:
+                    self.screen += file.read(65536).decode(errors="replace")
+                except OSError:  # the other end is closed
+                    return
+
+    def wait_for(self, seen: Callable[[], bool], seconds: float = 90) -> None:
+        """Looks every 50 ms, gives up when the process ends."""
+        clock = threading.Event()
+        for _ in range(int(seconds / 0.05)):
+            if seen():
+                return
+            assert self.process.poll() is None, self.screen
+            clock.wait(0.05)
+        raise AssertionError(f"not seen in {seconds} s; the screen holds {self.screen[-2000:]}")
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._reader.join()
+
+
 @pytest.fixture
-def endless(tmp_path: Path, cache: Path) -> Iterator[subprocess.Popen[str]]:
+def endless(tmp_path: Path, cache: Path) -> Iterator[Terminal]:
     (tmp_path / "long.yaml").write_text(
         "name: long\ndata: {dataset: digits}\nmodel: {name: cnn, depth: 1, width: {choice: [2, 4]}}\n"
         "train: {epochs: 100000}\nsearch: {trials: 50, scheduler: none}\n"
     )
-    process = subprocess.Popen(
-        [HYPERTUNE, "run", "long.yaml"],
-        cwd=tmp_path, env=environment(cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    yield process
-    if process.poll() is None:
-        process.kill()
-    process.communicate()
-
-
-def wait_for(path: Path, process: subprocess.Popen[str], seconds: float = 90) -> None:
-    """Until the file holds a line; looks every 50 ms, gives up when the process ends."""
-    clock = threading.Event()
-    for _ in range(int(seconds / 0.05)):
-        if path.exists() and path.stat().st_size:
-            return
-        assert process.poll() is None, process.communicate()
-        clock.wait(0.05)
-    raise AssertionError(f"{path} stayed empty")
+    terminal = Terminal([HYPERTUNE, "run", "long.yaml"], tmp_path, cache)
+    yield terminal
+    terminal.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_tidily_with_what_was_done_kept(
-    endless: subprocess.Popen[str], tmp_path: Path, number: signal.Signals
+    endless: Terminal, tmp_path: Path, number: signal.Signals
 ) -> None:
     run = tmp_path / "results" / "long"
-    wait_for(run / "trials" / "001" / "result.json", endless)
-    pid = next(e["pid"] for e in read_lines(run / "events.jsonl") if e["event"] == "started")
-    endless.send_signal(number)
-    output, _ = endless.communicate(timeout=60)
-    assert endless.returncode == 128 + number
+    endless.wait_for(lambda: "0 of 50 done" in endless.screen and "best" in endless.screen)
+    started = next(e for e in read_lines(run / "events.jsonl") if e["event"] == "started")
+    endless.process.send_signal(number)
+    assert endless.process.wait(timeout=60) == 128 + number
     said = json.loads((run / "run.json").read_text())
     assert said["status"] == "interrupted" and said["counts"]["interrupted"] >= 1
     last = read_lines(run / "events.jsonl")[-1]
     assert (last["event"], last["reason"]) == ("run_ended", number.name)
-    assert read_lines(run / "trials" / "001" / "result.json") and "hypertune analyze" in output
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split()[2]
+    assert read_lines(run / "trials" / started["trial"] / "result.json")
+    endless.close()
+    assert "hypertune analyze results/long" in endless.screen and "Ray instance" not in endless.screen
+    worker = Path(f"/proc/{started['pid']}")
+    assert not worker.exists() or (worker / "stat").read_text().split()[2] == "Z"
 
 
 def test_a_time_budget_ends_the_run_as_finished(tmp_path: Path, cache: Path) -> None:
@@ -251,7 +280,9 @@ def test_a_time_budget_ends_the_run_as_finished(tmp_path: Path, cache: Path) -> 
         cwd=tmp_path, env=environment(cache), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     said = json.loads(done.stdout)
-    assert done.returncode == 0 and said["counts"]["interrupted"] == len(list((tmp_path / "results/timed/trials").iterdir()))
+    assert done.returncode == 0 and said["counts"]["interrupted"] == len(
+        list((tmp_path / "results/timed/trials").iterdir())
+    )
     ended = [e for e in read_lines(tmp_path / "results/timed/events.jsonl") if e["event"] == "ended"]
     assert {e["reason"] for e in ended} == {"the time budget is spent"}
 

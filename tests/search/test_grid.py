@@ -52,9 +52,11 @@ def test_a_continuous_range_is_refused_with_what_to_write() -> None:
         space("{name: cnn, dropout: {uniform: [0, 0.5]}}")
 
 
-def test_a_grid_of_10_to_the_12_is_refused_and_not_built() -> None:
+def test_a_grid_of_10_to_the_10_is_refused_and_not_built() -> None:
     train = "{batch_size: {int: [1, 1000]}, optimizer: {name: adam, lr: {choice: [0.1, 0.2]}}}"
     wide = "{int: [1, 1000]}"
-    model = f"{{name: cnn, width: {wide}, convs: {{int: [1, 8]}}, growth: {{choice: [1, 2]}}, head: {{hidden: [{wide}]}}}}"
+    model = (
+        f"{{name: cnn, width: {wide}, convs: {{int: [1, 8]}}, growth: {{choice: [1, 2]}}, head: {{hidden: [{wide}]}}}}"
+    )
     with pytest.raises(BadInput, match="more than 10,000 points"):
         grid.size(space(model, train))

@@ -143,9 +143,9 @@ def test_what_cannot_be_built_is_passed_over() -> None:
         return fits(config)
 
     sampler = Sampler(space("tpe"), at_most_two)
-    depths = {p["model.depth"] for p in play(sampler, 40)}
-    assert depths == {1, 2}
-    assert all(t.state is TrialState.FAIL for t in sampler.study.trials if t.params["model.depth"] == 3)
+    assert {p["model.depth"] for p in play(sampler, 40)} == {1, 2}
+    # Told FAIL, which TPE ignores, it went back to depth 3 again and again: 1,836 proposals for these 40 trials.
+    assert len(sampler.study.trials) < 60
 
 
 def test_a_space_that_cannot_be_built_ends_with_the_reason() -> None:

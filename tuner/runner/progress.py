@@ -41,7 +41,12 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
             self._live = Live(
-                Text("starting Ray ..."), console=self._console, auto_refresh=False, transient=True
+                Text("starting Ray ..."),
+                console=self._console,
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=False,  # what Ray prints belongs in its log
+                redirect_stderr=False,
             ).__enter__()
             self._live.refresh()
         return self

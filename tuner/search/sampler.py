@@ -1,8 +1,9 @@
 """Sampler: which configuration next. An Optuna study, asked define-by-run, told how each trial really ended.
 
 Optuna is fed what other tools get wrong: a trial stopped early is told PRUNED with its intermediate values, never as if
-it had finished, a diverged one PRUNED without a value (TPE ignores FAIL and would go there again), a finished one with
-its best epoch. Each question has a seed of its own, so that a study rebuilt from the files asks the same.
+it had finished, a diverged one and one that cannot be built PRUNED without a value (TPE ignores FAIL and would go there
+again), a finished one with its best epoch. Each question has a seed of its own, so that a study rebuilt from the files
+asks the same.
 """
 
 from __future__ import annotations
@@ -116,7 +117,8 @@ class Sampler:
         try:
             self._count(config)
         except Infeasible:
-            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            with quiet():
+                self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             raise
         self._open[trial.number] = trial
         return Proposal(trial.number, parameters, config, label, to_the_end)

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-Plain: TypeAlias = None | bool | int | float | str
+Plain: TypeAlias = bool | int | float | str | None
 """What a sampler sees: plain values and labels."""
 
 WORDS = ("choice", "uniform", "loguniform", "int", "logint", "same_as")
@@ -75,10 +75,11 @@ class _Range:
         return (self.low, self.high)
 
     def contains(self, value: object) -> bool:
-        """Whether the number lies in the range, ends included (a step is not looked at for floats)."""
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        """Whether the number lies in the range, ends included, and on a step where there is one."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
             return False
-        return bool(self.low <= value <= self.high)
+        steps = (value - self.low) / (self.step or 1)
+        return self.step is None or math.isclose(steps, round(steps), rel_tol=1e-9, abs_tol=1e-8)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Uniform(_Range):
         if self.step is None:
             return None
         count = round((self.high - self.low) / self.step)
-        return tuple(self.low + i * self.step for i in range(count)) + (self.high,)
+        return (*(self.low + i * self.step for i in range(count)), self.high)
 
     def to_optuna_json(self) -> dict[str, Any]:
         """Optuna's JSON form."""
@@ -120,7 +121,7 @@ class Int(_Range):
 
     def contains(self, value: object) -> bool:
         """Whether it is a whole number of the range, on a step."""
-        return isinstance(value, int) and super().contains(value) and (value - self.low) % (self.step or 1) == 0
+        return isinstance(value, int) and super().contains(value)
 
     def to_optuna_json(self) -> dict[str, Any]:
         """Optuna's JSON form."""

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from tuner.spec.distributions import Distribution, Plain
+from pydantic import ValidationError
+
+from tuner.errors import BadInput, Problem
+from tuner.spec.build import Builder
+from tuner.spec.changes import apply_sets
+from tuner.spec.check import check, mistakes, walk
+from tuner.spec.distributions import Plain
+from tuner.spec.edit import set_values
+from tuner.spec.parameter import Choose, Condition, Parameter, Start
+from tuner.spec.references import check_grid, check_same_as
+from tuner.spec.space_file import read, read_text
+from tuner.spec.starts import read_starts
 from tuner.spec.trial_config import SpaceConfig, TrialConfig
 
-
-@dataclass(frozen=True)
-class Condition:
-    """A parameter exists while the parameter `name` has one of `values`, or is a number above `above`."""
-
-    name: str
-    values: tuple[Plain, ...] = ()
-    above: int | None = None
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One searched value. `name` carries the labels it lives under, `path` is where the value lands (grammar R4)."""
-
-    name: str
-    path: str
-    distribution: Distribution
-    active_when: tuple[Condition, ...] = ()
-
-
-@dataclass(frozen=True)
-class Start:
-    """A configuration to try first: what is fixed by parameter name; the rest is sampled (grammar R11)."""
-
-    label: str
-    fixed: Mapping[str, Plain]
-    to_the_end: bool = False
-
-
-Choose = Callable[[Parameter], Plain]
-"""Asked once for each parameter that exists in a trial, in file order; gives a label or a number."""
+__all__ = ["Choose", "Condition", "Parameter", "Space", "Start", "load_space", "parse_space"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +43,74 @@ class Space:
         """Walk the tree, ask `choose` for each parameter that exists under what was chosen so far, give the trial.
 
         Raises:
-            BadInput: the values together break a rule of the configuration.
+            BadInput: a value is none of its parameter's, or the values together break a rule of the configuration.
         """
-        raise NotImplementedError
+
+        def checked(parameter: Parameter) -> Plain:
+            value = choose(parameter)
+            if not parameter.distribution.contains(value):
+                raise BadInput([Problem(self.source, 0, 0, f"{parameter.name}: {value!r} is none of its values")])
+            return value
+
+        resolved = walk({key: self.tree[key] for key in TrialConfig.model_fields if key in self.tree}, checked)
+        try:
+            return TrialConfig.model_validate(resolved.data)
+        except ValidationError as error:
+            found = [Problem(self.source, 0, 0, f"{m.name}: {m.message}") for m in mistakes(error, resolved)]
+            raise BadInput(found) from None
 
     def to_json(self) -> list[dict[str, Any]]:
         """The parameters as space.json holds them: name, path, distribution (Optuna's form), active_when, ordered."""
-        raise NotImplementedError
+        return [
+            {
+                "name": p.name,
+                "path": p.path,
+                "distribution": p.distribution.to_optuna_json(),
+                "active_when": [
+                    {"name": c.name, "values": list(c.values)}
+                    if c.above is None
+                    else {"name": c.name, "above": c.above}
+                    for c in p.active_when
+                ],
+                "ordered": p.distribution.ordered,
+            }
+            for p in self.parameters
+        ]
+
+
+def load_space(path: Path | str, sets: Sequence[str] = ()) -> Space:
+    """The space of a file, with `NAME=YAML` of --set applied.
+
+    Raises:
+        BadInput: every problem of the file and of `sets` at once.
+    """
+    return parse_space(read_text(Path(path)), str(path), sets)
+
+
+def parse_space(text: str, source: str, sets: Sequence[str] = ()) -> Space:
+    """The space of a text; `source` is what errors call it.
+
+    Raises:
+        BadInput: every problem of the text and of `sets` at once.
+    """
+    root, problems = read(text, source)
+    root, _, wrong = apply_sets(root, sets)
+    builder = Builder(problems=[*problems, *wrong])
+    tree = builder.build(root)
+    check_same_as(builder, tree)
+    fixed = check(builder, tree)
+    if fixed is not None:
+        check_grid(builder, fixed)
+    starts = read_starts(root, builder)
+    if builder.problems or fixed is None:
+        raise BadInput(_once(builder.problems, source))
+    return Space(set_values(text, sets), source, tree, tuple(builder.parameters), starts, fixed)
+
+
+def _once(problems: Sequence[Problem], source: str) -> list[Problem]:
+    """In the order of the text, --set last; the same said of one place under two names, by an alias, once."""
+    found: dict[tuple[str, int, int, str], Problem] = {}
+    for problem in problems:
+        rule = problem.message.partition(": ")[2] if problem.line else problem.message
+        found.setdefault((problem.source, problem.line, problem.column, rule), problem)
+    return sorted(found.values(), key=lambda p: (p.source != source, p))

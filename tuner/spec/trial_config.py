@@ -7,9 +7,9 @@ Sections that come in kinds (model, optimizer, ...) have one class a kind, looke
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # YAML gives lists; strict mode would want tuples. Items stay strict: "3" is no number, true is no 1.
 Items = Field(strict=False)
@@ -17,7 +17,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Rate = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 # One value for all blocks, or one a block (grammar R5).
-PER_BLOCK = {"per_block": True}
+PER_BLOCK: dict[str, Any] = {"per_block": True}
 
 
 class Section(BaseModel):
@@ -51,6 +51,9 @@ AUGMENT_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 
 class Augment(Section):
     """Augmentation of the training images, transforms by name; null means not used."""
+
+    # A bare word instead of the mapping stands for one of these.
+    presets: ClassVar[dict[str, dict[str, dict[str, Any]]]] = AUGMENT_PRESETS
 
     HorizontalFlip: Flip | None = Field(None, description="mirror left to right")
     RandomCrop: Crop | None = Field(None, description="pad, then crop back to size")
@@ -195,7 +198,7 @@ class Constant(Section):
 
 
 class OneCycle(Section):
-    """One cycle (Smith, 2018): the rate rises from lr/25 to lr over `warmup`, then falls as a cosine to `final_lr`."""
+    """One cycle (Smith, 2018): from lr/25 to lr over `warmup`, then down to `final_lr`, both slopes cosines."""
 
     name: Literal["onecycle"] = "onecycle"
     warmup: float = Field(0.25, ge=0, lt=1, description="share of all steps in which the rate rises")
@@ -262,7 +265,8 @@ class Asha(Section):
 
 
 # Metrics of an epoch that can drive a search, and their direction.
-METRICS: dict[str, Literal["max", "min"]] = {
+Metric = Literal["val_accuracy", "val_macro_f1", "val_loss"]
+METRICS: dict[Metric, Literal["max", "min"]] = {
     "val_accuracy": "max",
     "val_macro_f1": "max",
     "val_loss": "min",
@@ -289,7 +293,7 @@ class Search(Section):
 
     trials: Count = Field(20, description="number of trials")
     time: str | None = Field(None, description="time budget, like 90s, 30m or 2h; running epochs are ended")
-    metric: str = Field("val_accuracy", description="what the search improves")
+    metric: Metric = Field("val_accuracy", description="what the search improves")
     sampler: RandomSampler | Tpe | Grid = Field(
         default_factory=Tpe, discriminator="name", description="which configuration next"
     )
@@ -305,13 +309,6 @@ class Search(Section):
     def _duration(cls, value: str | None) -> str | None:
         if value is not None:
             parse_duration(value)
-        return value
-
-    @field_validator("metric")
-    @classmethod
-    def _known_metric(cls, value: str) -> str:
-        if value not in METRICS:
-            raise ValueError(f"no such metric: {value!r}; there are {', '.join(METRICS)}")
         return value
 
     @property
@@ -333,12 +330,24 @@ class Resources(Section):
     trials_at_once: Count | None = Field(None, description="at most so many at once; default: as many as fit")
 
 
+_NAME = re.compile(r"^\w[\w.\- ]{0,99}$")
+
+
 class SpaceConfig(TrialConfig):
     """A whole space file with one value chosen for everything that is searched."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[\w][\w.\- ]{0,99}$")] = Field(description="name of the run")
+    name: str = Field(description="name of the run, and of its folder", json_schema_extra={"pattern": _NAME.pattern})
     search: Search = Field(default_factory=Search, description="how to search")
     resources: Resources = Field(default_factory=Resources, description="what one trial gets")
+
+    @field_validator("name")
+    @classmethod
+    def _fit_for_a_folder(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                f"must begin with a letter or digit and hold only those, spaces and . _ -, at most 100, got {value!r}"
+            )
+        return value
 
     def trial(self) -> TrialConfig:
         """The part that one trial needs."""

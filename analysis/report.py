@@ -1,0 +1,208 @@
+"""The report: one HTML file that opens anywhere without a network, the figures as PNG, the tables as CSV."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from analysis import fidelity, pages, style, tables
+from analysis.plots import FIGURES
+from analysis.plots.dimensions import dimensions, texts
+from analysis.results import Results
+
+TOP = 10  # rows of the table that are not folded away
+DPI = 120  # 10 inches wide: 1,200 pixels
+
+
+def write(results: Results, out: Path | None = None, *, x: str | None = None, color: str | None = None) -> Path:
+    """Writes report.html, figures/*.png, trials.csv and epochs.csv into `out`, by default report/ in the run's folder.
+
+    x and color choose the pair of the interaction scatter (see `plots.interaction.compute`). Each file is written
+    beside its place and then moved there, the page last: a reader never sees half a file. Returns the page.
+
+    Raises:
+        ValueError: no setting called like `x` or `color` varied.
+        OSError: the folder cannot be written.
+    """
+    import matplotlib
+
+    out = results.path / "report" if out is None else out
+    given = {"interaction": {"x": x, "color": color}}
+    computed = {name: kind.compute(results, **given.get(name, {})) for name, kind in FIGURES.items()}
+    (out / "figures").mkdir(parents=True, exist_ok=True)
+    pages.put(out / "trials.csv", lambda path: tables.write_csv(results.trials, path))
+    pages.put(out / "epochs.csv", lambda path: tables.write_csv(results.epochs, path))
+    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False, "font.size": 11}):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
+        for name, kind in FIGURES.items():
+            target = out / "figures" / f"{name}.png"
+            if computed[name].note:
+                target.unlink(missing_ok=True)
+            else:
+                pages.put(target, partial(kind.draw_static(computed[name]).savefig, dpi=DPI, format="png"))
+    page = _page(results, computed, out / "figures")
+    pages.put(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
+    return out / "report.html"
+
+
+def _page(results: Results, computed: Mapping[str, Any], images: Path) -> str:
+    from plotly.offline import get_plotlyjs
+
+    drawn = {name: _figure_json(FIGURES[name].draw(it)) for name, it in computed.items() if not it.note}
+    ranked = tables.ranked(results)
+    return pages.render(
+        "report.html.jinja",
+        name=results.name,
+        head=_head(results),
+        warning=_warning(results),
+        best=_best(results),
+        reasons=_reasons(results),
+        headers=ranked.headers,
+        top=ranked.rows[:TOP],
+        all=ranked.rows,
+        figures=[(name, kind, computed[name].note) for name, kind in FIGURES.items()],
+        asked=tables.asked(results.parameters),
+        small_print=_small_print(results),
+        problems=results.problems,
+        metric=style.metric(results),
+        parallel_image=base64.b64encode((images / "parallel.png").read_bytes()).decode() if "parallel" in drawn else "",
+        drawn=pages.script_json(drawn),
+        templates=pages.script_json({theme: style.template(theme) for theme in style.THEMES}),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _figure_json(figure: Any) -> Any:
+    from plotly.io.json import to_json_plotly
+
+    plain = figure.to_dict()
+    plain["layout"].pop("template", None)
+    return json.loads(to_json_plotly(plain))
+
+
+# ---------------------------------------------------------------- what the page says
+
+
+def _get(run: Mapping[str, Any], *keys: str) -> Any:
+    """A value deep in run.json; None where it, or a part of the way to it, is missing."""
+    value: Any = run
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _count(n: Any, one: str, many: str | None = None) -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def _head(results: Results) -> list[str]:
+    """Lines under the name: what was searched on what; how it went; when and where."""
+    run, states = results.run, results.trials["state"].value_counts()
+    what = _count(len({p.column for p in results.parameters}), "setting") + " searched"
+    if dataset := _get(run, "data", "dataset"):
+        what += f" on {dataset}"
+        train, validation, classes = (_get(run, "data", k) for k in ("train", "validation", "classes"))
+        if isinstance(train, int) and isinstance(validation, int):
+            what += f": {train:,} training and {validation:,} validation images"
+        if isinstance(size := _get(run, "data", "image_size"), int):
+            what += f" of {size}×{size}" + {1: " grey", 3: " colour"}.get(_get(run, "data", "channels"), "")
+        if isinstance(classes, list):
+            what += ", " + _count(len(classes), "class", "classes")
+    shown = {"finished": "finished", "stopped": "stopped early"}
+    shown |= {str(s): str(s) for s in sorted(states.index) if s not in shown}
+    ended = ", ".join(f"{states[s]:,} {text}" for s, text in shown.items() if s in states) or "none began"
+    epochs = int(results.trials["epochs"].fillna(0).sum())
+    how = f"{_count(len(results.trials), 'trial')}: {ended}; {_count(epochs, 'epoch')} in all"
+    where = [text for text in (style.date(_get(run, "created")), _took(run), _machine(run)) if text]
+    return [what, how, *([" · ".join(where)] if where else [])]
+
+
+def _took(run: Mapping[str, Any]) -> str:
+    seconds = _get(run, "seconds")
+    return f"took {style.duration(seconds)}" if isinstance(seconds, (int, float)) else ""
+
+
+def _machine(run: Mapping[str, Any]) -> str:
+    host, cpu, cores, gpus = (_get(run, "hardware", k) for k in ("host", "cpu", "cores", "gpus"))
+    parts = [str(cpu)] if cpu else []
+    if isinstance(cores, int):
+        parts.append(_count(cores, "core"))
+    if isinstance(gpus, list) and gpus:
+        parts.append(", ".join(str(g) for g in gpus))
+    return f"{host}" + (f" ({', '.join(parts)})" if parts else "") if host else ", ".join(parts)
+
+
+def _warning(results: Results) -> str:
+    """One sentence where the run is not over; empty where it is."""
+    running = int((results.trials["state"] == "running").sum())
+    status = _get(results.run, "status")
+    if status in (None, "finished") and not running:
+        return ""
+    left = f", {_count(running, 'trial')} without an end" if running else ""
+    return {
+        "running": f"This run had not ended when the report was made{left}: the answer may still change.",
+        "interrupted": f"This run was interrupted{left}: the answer is about what had been trained by then.",
+        "failed": f"This run failed{left}: the answer is about what had been trained by then.",
+    }.get(str(status), f"Not every trial came to an end{left}: the answer may be incomplete.")
+
+
+def _best(results: Results) -> dict[str, Any] | None:
+    """The card of the best trial; None where no trial has a value."""
+    trial = results.best()
+    if trial is None:
+        return None
+    metric = style.metric(results)
+    values = style.metric_values(results, results.trials)
+    row = cast("pd.Series[Any]", results.trials.loc[trial])
+    others = values.dropna().drop(trial).sort_values(ascending=results.mode == "min")
+    settings = []
+    for dim in dimensions(results, constant=True):
+        text = texts(results.trials.loc[[trial], dim.column])[0]
+        if text is not None:
+            settings.append((dim.label, style.number(float(row[dim.column])) if dim.ordered else text))
+    full, epoch = float(row["full_epochs"]), style.number(float(row["best_epoch"]))
+    about = [("outcome", style.outcome(row)), ("training time", style.duration(row["seconds"]))]
+    if "params" in row and pd.notna(row["params"]):
+        about.insert(0, ("parameters", style.number(float(row["params"]))))
+    return {
+        "trial": style.called(row),
+        "value": metric.text(values[trial]),
+        "label": metric.label,
+        "epoch": epoch if math.isnan(full) else f"{epoch} of {style.number(full)}",
+        "next": ", ".join(metric.text(v) for v in others.iloc[:2]),
+        "settings": settings,
+        "about": about,
+        "count": int(values.notna().sum()),
+    }
+
+
+def _reasons(results: Results) -> list[tuple[str, int]]:
+    """Why trials diverged or failed, the most frequent first."""
+    lost = results.trials[results.trials["state"].isin(fidelity.LOST)]
+    said = lost["reason"].fillna("").astype(str).where(lambda r: r != "", lost["state"].astype(str))
+    return [(str(reason), int(n)) for reason, n in said.value_counts().head(5).items()]
+
+
+def _small_print(results: Results) -> list[tuple[str, str]]:
+    run = results.run
+    versions, seeds = _get(run, "versions"), _get(run, "seeds")
+    found = {
+        "folder": results.path.name,
+        "written by": "hypertune" if results.kind == "hypertune" else "Ray Tune",
+        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, Mapping) else "",
+        "seeds": ", ".join(f"{k} {v}" for k, v in seeds.items()) if isinstance(seeds, Mapping) else "",
+        "commit": _get(run, "git_commit"),
+        "data fingerprint": _get(run, "data", "fingerprint"),
+        "search": ", ".join(str(_get(run, k, "name")) for k in ("sampler", "scheduler") if _get(run, k, "name")),
+        "arithmetic": _get(run, "precision"),
+        "command": _get(run, "command_line"),
+    }
+    return [(key, str(value)) for key, value in found.items() if value]

@@ -1,0 +1,227 @@
+"""Reads a run folder of hypertune by its contract (results/README.md)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from analysis.folder import Folder, readable
+from analysis.parameters import Parameter, column_of, flatten, from_config, from_space, infer, look_up, plain
+from analysis.raw import STATES, Mode, RawRun, RawTrial, Row, choose_objective, keep_last, number
+
+FORMAT = 1  # of run.json
+DROPPED = ("trial_id", "training_iteration", "time")  # of a row: said by `trial` and `epoch`, or by `elapsed`
+
+
+@dataclass
+class _History:
+    """What events.jsonl says of one trial."""
+
+    parameters: Mapping[str, Any] | None = None
+    label: str | None = None
+    started: float = math.nan
+    ended: float = math.nan
+    state: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _Files:
+    """What the folder of one trial says."""
+
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Row] = ()
+    error: str | None = None
+
+
+def is_run(folder: Folder) -> bool:
+    """Whether it is a run folder of hypertune, whole or in part."""
+    return any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl"))
+
+
+def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) -> RawRun:
+    """Reads all of it. A trial without an end is running while run.json says so and a process holds run.lock.
+
+    Else it is interrupted, unless its last line carries the decision that ended it.
+    """
+    run = _read_run(folder)
+    histories = _read_events(folder)
+    files = {name: _read_files(folder, name) for name in folder.folders("trials")}
+    for name, found in files.items():
+        if name not in histories and not (found.rows or found.config or found.error):
+            folder.problems.count("trial folders with nothing to read", readable(name))
+        else:
+            histories.setdefault(name, _History())
+    status = str(run.get("status", "unknown"))
+    running = status in ("running", "unknown") and folder.is_locked("run.lock")
+    parameters = _read_parameters(folder, histories, files)
+    trials = [
+        _make_trial(name, history, files.get(name, _Files()), parameters, run, running)
+        for name, history in histories.items()
+    ]
+    for trial in trials:
+        if trial.state in ("finished", "stopped") and not trial.rows:
+            folder.problems.count("trials that ended and left no epochs", trial.id)
+    objective = _objective(run)
+    metric, mode = choose_objective(
+        (row for trial in trials for row in trial.rows), objective, (metric, mode), folder.problems
+    )
+    if status == "running" and not running:
+        status = "dead"
+        folder.problems.say("run.json says running, but no process holds run.lock: the run was killed")
+    return RawRun(
+        name=str(run.get("name", folder.name)),
+        kind="hypertune",
+        status=status,
+        created=run["created"] if isinstance(run.get("created"), str) else None,
+        trials=trials,
+        parameters=parameters,
+        metric=metric,
+        mode=mode,
+        run={**run, "status": status},
+    )
+
+
+def _read_run(folder: Folder) -> Mapping[str, Any]:
+    run = folder.json("run.json")
+    if not isinstance(run, dict):
+        folder.problems.say("run.json is missing or damaged: what the run was is not known")
+        return {}
+    if run.get("format", FORMAT) != FORMAT:
+        folder.problems.say(f"run.json has format {run['format']}, this version reads {FORMAT}: some may be misread")
+    return run
+
+
+def _objective(run: Mapping[str, Any]) -> tuple[str | None, Mode | None]:
+    try:
+        metric, mode = run["objectives"][0]["metric"], run["objectives"][0].get("mode")
+    except (LookupError, TypeError, AttributeError):
+        return None, None
+    return (metric if isinstance(metric, str) else None), (mode if mode in ("max", "min") else None)
+
+
+def _read_events(folder: Folder) -> dict[str, _History]:
+    """Trial -> its history, in order of asking. An end is undone by a later start: the run was resumed."""
+    histories: dict[str, _History] = {}
+    if not folder.has("events.jsonl"):
+        folder.problems.say("events.jsonl is missing: states were taken from the trials' own files")
+    for event in folder.lines("events.jsonl"):
+        kind, trial = event.get("event"), event.get("trial")
+        if kind not in ("asked", "started", "ended"):
+            continue
+        if not isinstance(trial, str):
+            folder.problems.count("events without a trial, skipped", "events.jsonl")
+            continue
+        history = histories.setdefault(trial, _History())
+        elapsed = number(event.get("elapsed"))
+        if kind == "asked":
+            history.parameters = event["parameters"] if isinstance(event.get("parameters"), dict) else None
+            history.label = None if event.get("label") is None else str(event["label"])
+        elif kind == "started":
+            history.started = elapsed if math.isnan(history.started) else history.started
+            history.state, history.reason, history.ended = None, None, math.nan
+        elif event.get("state") in STATES:
+            history.state, history.ended = event["state"], elapsed
+            history.reason = None if event.get("reason") is None else str(event["reason"])
+        else:
+            folder.problems.count("events with an unknown state, skipped", trial)
+    return histories
+
+
+def _read_files(folder: Folder, name: str) -> _Files:
+    place = ("trials", name)
+    config = folder.json(*place, "params.json")
+    lines = folder.lines(*place, "result.json")
+    if not isinstance(config, dict):
+        folder.problems.count("trials without a readable params.json", readable(name))
+        config = {}
+    rows = []
+    for line in lines:
+        row = flatten(line, "/")
+        for key in DROPPED:
+            row.pop(key, None)
+        rows.append(row)
+    error = folder.text(*place, "error.txt")
+    return _Files(config, keep_last(rows, f"trials/{readable(name)}/result.json", folder.problems), error)
+
+
+def _read_parameters(
+    folder: Folder, histories: Mapping[str, _History], files: Mapping[str, _Files]
+) -> tuple[Parameter, ...]:
+    space = folder.json("space.json")
+    if isinstance(space, list):
+        parameters = []
+        for entry in space:
+            try:
+                parameters.append(from_space(entry))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                folder.problems.count("damaged entries skipped", "space.json")
+        return tuple(parameters)
+    asked = [_plain(history.parameters) for history in histories.values() if history.parameters is not None]
+    source = "what was asked" if asked else "params.json"
+    folder.problems.say(f"space.json is missing or damaged: the searched settings are those that vary in {source}")
+    return infer(asked or [_plain(flatten(found.config)) for found in files.values()])
+
+
+def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in settings.items()}
+
+
+def _make_trial(
+    name: str,
+    history: _History,
+    files: _Files,
+    parameters: tuple[Parameter, ...],
+    run: Mapping[str, Any],
+    running: bool,
+) -> RawTrial:
+    columns = {parameter.name: parameter.column for parameter in parameters}
+    named = from_config(parameters, files.config) if history.parameters is None else _plain(history.parameters)
+    full = _full_epochs(files.config, run)
+    state, reason = (history.state, history.reason) if history.state else _state_without_end(files, full, running)
+    if reason is None and files.error is not None and state == "failed":
+        reason = last_line(files.error)
+    last = files.rows[-1] if files.rows else {}
+    return RawTrial(
+        id=readable(name),
+        state=state,
+        rows=files.rows,
+        settings={columns.get(key, column_of(key)): value for key, value in named.items()},
+        label=history.label,
+        reason=reason,
+        full_epochs=full,
+        seconds=number(last.get("time_total_s")) if files.rows else 0.0,
+        started=history.started,
+        ended=history.ended if history.state else math.nan,
+    )
+
+
+def _full_epochs(config: Mapping[str, Any], run: Mapping[str, Any]) -> float:
+    try:
+        return number(look_up(config, "train.epochs"), missing=number(run.get("epochs")))
+    except KeyError:
+        return number(run.get("epochs"))
+
+
+def _state_without_end(files: _Files, full: float, running: bool) -> tuple[str, str | None]:
+    """State and reason by the trial's own files: its last line carries the decision that ended it."""
+    last = files.rows[-1] if files.rows else {}
+    reason = None if last.get("reason") is None else str(last["reason"])
+    if files.error is not None:
+        return "failed", None
+    if last.get("diverged"):
+        return "diverged", str(last["diverged"])
+    if last and last["epoch"] >= full:
+        return "finished", reason
+    if last.get("decision") == "stop":
+        return "stopped", reason
+    return ("running", None) if running else ("interrupted", None)
+
+
+def last_line(error: str) -> str | None:
+    """The line of a trace that names the error: the last one that starts without a blank and reads `Name: text`."""
+    lines = [line for line in error.splitlines() if line.strip()]
+    named = [line for line in lines if line.partition(":")[0].replace(".", "_").isidentifier()]
+    return (named or lines)[-1].strip() if lines else None

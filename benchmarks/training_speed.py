@@ -1,0 +1,149 @@
+"""Training images/s of our Trainer against the recipe of most tutorials, on the same images, model and thread.
+
+    python benchmarks/training_speed.py --data CIFAR10    (a folder with train/<class>/*.jpg, 32 x 32)
+
+The plain recipe is torch's: NCHW, fp32, Adam, a DataLoader over torchvision transforms of one image at a time (crop,
+flip, normalise), from the same decoded images, or from the JPEG files through ImageFolder. Ours trains as it does by
+default, bf16 where the processor has it, and in fp32. Rounds are interleaved, ratios taken within a round. Writes
+results/benchmarks/training_speed.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import machine, spread, write
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Subset
+from torchvision import datasets, transforms
+
+from tuner.spec.trial_config import TrialConfig
+from tuner.training.cnn import build
+from tuner.training.dataset import Dataset
+from tuner.training.datasets import open_dataset, prepare
+from tuner.training.trainer import Trainer
+
+BATCHES = 8  # an epoch
+WARM_UP = 2
+
+
+class Decoded(torch.utils.data.Dataset[tuple[Any, int]]):
+    """The decoded training images, one at a time."""
+
+    def __init__(self, dataset: Dataset, transform: Callable[[Any], Any]) -> None:
+        self.dataset, self.transform = dataset, transform
+        self.to_image = transforms.ToPILImage()
+
+    def __len__(self) -> int:
+        return len(self.dataset.train)
+
+    def __getitem__(self, item: int) -> tuple[Any, int]:
+        row = self.dataset.train[item]
+        return self.transform(self.to_image(self.dataset.images[row])), int(self.dataset.labels[row])
+
+
+def run_plain(config: TrialConfig, source: Any) -> Callable[[], float]:
+    """One epoch of the plain recipe, as a function that gives images/s."""
+    model = build(config.model, classes=10, in_channels=3, image_size=32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    loader: Iterable[Any] = DataLoader(source, config.train.batch_size, shuffle=True, drop_last=True)
+
+    def epoch() -> float:
+        model.train()
+        start, images, total = time.perf_counter(), 0, 0.0
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss = F.cross_entropy(model(x), y)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.item()
+            images += len(y)
+        return images / (time.perf_counter() - start)
+
+    return epoch
+
+
+def run_ours(config: TrialConfig, dataset: Dataset) -> Callable[[], float]:
+    """One epoch of ours, as a function that gives training images/s."""
+    trainer = Trainer(config, dataset)
+    return lambda: trainer.run_epoch().images_per_second
+
+
+def measure(folder: Path, width: int, batch: int, repeats: int) -> dict[str, Any]:
+    """Images/s of each recipe and the ratio of ours to the plain ones, by round."""
+    images = BATCHES * batch
+    held_out = 256
+    data = {
+        "dataset": "image_folder",
+        "root": str(folder),
+        "augment": "flip_crop",
+        "subset": images + held_out,
+        "val_fraction": held_out / (images + held_out),
+    }
+    config, fp32 = (
+        TrialConfig.model_validate({"data": data, "model": {"width": width}, "train": train})
+        for train in ({"batch_size": batch}, {"batch_size": batch, "precision": "fp32"})
+    )
+    dataset = open_dataset(prepare(config.data, seed=0).folder, config.data, seed=0)
+    per_image = transforms.Compose(
+        [
+            transforms.RandomCrop(32, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(dataset.mean, dataset.std),
+        ]
+    )
+    files = datasets.ImageFolder(str(folder / "train"), per_image)
+    step = len(files) // images
+    epochs = {
+        "ours": run_ours(config, dataset),
+        "ours fp32": run_ours(fp32, dataset),
+        "plain": run_plain(config, Decoded(dataset, per_image)),
+        "plain from JPEG": run_plain(config, Subset(files, range(0, step * images, step))),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in epochs}
+    for repeat in range(WARM_UP + repeats):
+        for name, epoch in epochs.items():
+            speed = epoch()
+            if repeat >= WARM_UP:
+                speeds[name].append(speed)
+    ratios = {
+        f"{ours} / {plain}": spread([a / b for a, b in zip(speeds[ours], speeds[plain], strict=True)])
+        for ours in ("ours", "ours fp32")
+        for plain in ("plain", "plain from JPEG")
+    }
+    return {
+        "width": width,
+        "batch": batch,
+        "images_per_second": {name: spread(values) for name, values in speeds.items()},
+        "ratios": ratios,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=128)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for width in (16, 32, 64):
+        row = measure(arguments.data, width, arguments.batch, arguments.repeats)
+        rows.append(row)
+        print(f"3 blocks of {width}, {2 * width}, {4 * width} channels, batch {arguments.batch}")
+        for name, value in row["images_per_second"].items():
+            print(f"  {name:34} {value['median']:8,.0f} images/s  ({value['low']:,.0f} to {value['high']:,.0f})")
+        for name, value in row["ratios"].items():
+            print(f"  {name:34} {value['median']:8.2f} x         ({value['low']:.2f} to {value['high']:.2f})")
+    print(machine())
+    write("training_speed", {"machine": machine(), "threads": 1, "repeats": arguments.repeats, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Trials compared at matched epochs: hand-made races, and the properties of the order on any of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis import fidelity
+from analysis.results import Results
+
+Curve = tuple[str, Sequence[float]]
+
+
+def race(curves: Mapping[str, Curve], mode: Literal["max", "min"] = "max") -> Results:
+    """Results of trials given as state and values by epoch."""
+    pick = max if mode == "max" else min
+    rows, epochs = [], []
+    for number, (trial, (state, values)) in enumerate(curves.items(), 1):
+        known = [v for v in values if not math.isnan(v)]
+        rows.append({"trial": trial, "number": number, "state": state, "acc": pick(known, default=math.nan)})
+        epochs += [{"trial": trial, "epoch": e, "acc": v} for e, v in enumerate(values, 1)]
+    trials = pd.DataFrame(rows, columns=["trial", "number", "state", "acc"]).set_index("trial")
+    frame = pd.DataFrame(epochs, columns=["trial", "epoch", "acc"])
+    return Results(Path("run"), "run", "hypertune", trials, frame, (), "acc", mode, {}, ())
+
+
+def test_a_stopped_trial_is_behind_those_that_were_ahead_of_it_whatever_became_of_them() -> None:
+    run = race({"a": ("finished", [0.5, 0.5, 0.5]), "b": ("stopped", [0.4, 0.49]), "c": ("finished", [0.1, 0.2, 0.9])})
+    assert fidelity.order(run) == ["c", "a", "b"]
+
+
+def test_a_stopped_trial_is_ahead_of_one_that_went_on_below_it() -> None:
+    run = race({"a": ("finished", [0.5, 0.6, 0.7]), "b": ("finished", [0.1, 0.2, 0.6]), "c": ("stopped", [0.3])})
+    assert fidelity.order(run) == ["a", "c", "b"]
+
+
+def test_a_cycle_of_pairs_still_gives_one_order() -> None:
+    # a is above b at 1, b above c at 3, c above a at 1.
+    run = race({"a": ("stopped", [0.5]), "b": ("finished", [0.4, 0.4, 0.8]), "c": ("finished", [0.6, 0.6, 0.7])})
+    assert fidelity.order(run) == ["b", "c", "a"]
+
+
+def test_nobody_leads_by_promise() -> None:
+    run = race({"a": ("finished", [0.2, 0.3, 0.8]), "b": ("interrupted", [0.6])})
+    assert fidelity.order(run) == ["a", "b"]
+
+
+def test_low_is_good_where_the_mode_says_so() -> None:
+    run = race({"a": ("finished", [2.0, 1.0]), "b": ("finished", [1.5, 0.5]), "c": ("stopped", [3.0])}, mode="min")
+    assert fidelity.order(run) == ["b", "a", "c"]
+
+
+def test_diverged_and_failed_come_last_and_share_a_score_and_a_trial_without_anything_has_none() -> None:
+    run = race(
+        {"a": ("failed", [0.3]), "b": ("diverged", [math.nan]), "c": ("stopped", [0.2]),
+         "d": ("finished", [0.4, 0.5]), "e": ("failed", []), "f": ("running", [])}
+    )  # fmt: skip
+    assert fidelity.order(run) == ["d", "c", "a", "b"]
+    scores = [round(float(score), 3) for score in fidelity.rank(run).to_numpy()]
+    assert scores[:4] == [0.167, 0.167, 0.667, 1.0]
+    assert all(math.isnan(score) for score in scores[4:])
+
+
+def test_one_trial_has_the_full_score_and_none_gives_an_empty_order() -> None:
+    assert fidelity.rank(race({"a": ("finished", [0.1])}))["a"] == 1.0
+    assert fidelity.order(race({})) == []
+    assert fidelity.order(race({"a": ("failed", [])})) == []
+
+
+def test_best_so_far_ignores_gaps_and_ends_where_the_trial_did() -> None:
+    table = fidelity.best_so_far(race({"a": ("finished", [0.2, math.nan, 0.1, 0.3]), "b": ("stopped", [0.5, 0.4])}))
+    a, b = table.to_numpy().tolist()
+    assert a == [0.2, 0.2, 0.2, 0.3]
+    assert b[:2] == [0.5, 0.5] and math.isnan(b[2]) and math.isnan(b[3])
+
+
+def test_at_epoch_leaves_out_who_did_not_get_there() -> None:
+    run = race({"a": ("finished", [0.2, 0.1]), "b": ("stopped", [0.5])})
+    assert fidelity.at_epoch(run, 2)["a"] == 0.2
+    assert math.isnan(fidelity.at_epoch(run, 2)["b"])
+    assert fidelity.at_epoch(run, 9).isna().all()
+
+
+def test_a_spread_keeps_the_first_and_the_last() -> None:
+    ranked = [str(i) for i in range(100)]
+    assert fidelity.spread(ranked, 5) == ["0", "25", "50", "74", "99"]
+    assert fidelity.spread(ranked[:3], 5) == ["0", "1", "2"]
+
+
+values = st.floats(0, 1).map(lambda v: round(v, 2))
+races = st.lists(
+    st.one_of(
+        st.tuples(st.just("finished"), st.lists(values, min_size=5, max_size=5)),
+        st.tuples(st.sampled_from(["stopped", "interrupted"]), st.lists(values, min_size=1, max_size=4)),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(races)
+def test_no_dominated_trial_is_above_the_one_that_went_on(curves: list[Curve]) -> None:
+    run = race({f"{i:03d}": curve for i, curve in enumerate(curves)})
+    ranked = fidelity.order(run)
+    assert sorted(ranked) == list(run.trials.index)
+    length = {trial: len(curve[1]) for trial, curve in zip(run.trials.index, curves, strict=True)}
+    for stopped in ranked[1:]:  # the first is the best value seen
+        at = fidelity.at_epoch(run, length[stopped])
+        for other in ranked:
+            if length[other] > length[stopped] and at[other] >= at[stopped]:
+                assert ranked.index(other) < ranked.index(stopped)
+
+
+@settings(max_examples=40, deadline=None)
+@given(races)
+def test_the_first_has_the_best_value_and_scores_fall_along_the_order(curves: list[Curve]) -> None:
+    run = race({f"{i:03d}": curve for i, curve in enumerate(curves)})
+    ranked, score = fidelity.order(run), fidelity.rank(run)
+    assert run.trials.loc[ranked[0], "acc"] == run.trials["acc"].max()
+    assert score[ranked].is_monotonic_decreasing
+    assert score.between(0, 1).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(values, min_size=3, max_size=3, unique=True), min_size=1, max_size=6))
+def test_where_all_finished_the_order_is_by_value(curves: list[list[float]]) -> None:
+    run = race({f"{i:03d}": ("finished", curve) for i, curve in enumerate(curves)})
+    shown = run.trials.loc[fidelity.order(run), "acc"].tolist()
+    assert shown == sorted(shown, reverse=True)

@@ -1,0 +1,177 @@
+"""What fields there are, read off the classes of trial_config: for the checks, and in words for `hypertune fields`."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from tuner.errors import BadInput
+from tuner.spec.trial_config import Section, SpaceConfig
+from tuner.spec.words import did_you_mean, shown
+
+# What may be searched (grammar R8), and why the rest may not.
+_OPEN = ("model", "train", "data.augment", "data.image_size")
+_CLOSED = {
+    "name": "it is the name of the whole run",
+    "seed": "trials would differ by luck; `hypertune finalize` repeats the winner over seeds",
+    "data": "trials would see other images and could not be compared; of data, augment and image_size may be searched",
+    "search": "it says how trials are chosen, not what a trial is",
+    "resources": "it says where trials run, not what a trial is",
+}
+
+
+def why_not_searched(path: str) -> str:
+    """Why the field at this path may not be searched; empty where it may."""
+    if any(path == root or path.startswith(root + ".") for root in _OPEN):
+        return ""
+    return _CLOSED.get(path.split(".")[0], "the whole file is one space")
+
+
+def sections_of(annotation: Any) -> tuple[type[Section], ...]:
+    """The section classes that a field of this type may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return (annotation,)
+    if get_origin(annotation) is Annotated:
+        return sections_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return tuple(cls for part in get_args(annotation) for cls in sections_of(part))
+    return ()
+
+
+def kinds_of(annotation: Any) -> dict[str, type[Section]]:
+    """The kinds of a section that comes in kinds, by `name`; empty for any other field."""
+    kinds = {}
+    for cls in sections_of(annotation):
+        name = cls.model_fields.get("name")
+        if name is not None and get_origin(name.annotation) is Literal:
+            kinds.update(dict.fromkeys(get_args(name.annotation), cls))
+    return kinds
+
+
+def item_of(annotation: Any, index: int) -> Any:
+    """The type of a list's item, Any where the type holds no list."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is tuple:
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return inner[0]
+        return inner[index] if index < len(inner) else Any
+    if origin is list:
+        return inner[0]
+    if origin is Annotated:
+        return item_of(inner[0], index)
+    if origin in (Union, types.UnionType):
+        return next((found for part in inner if (found := item_of(part, index)) is not Any), Any)
+    return Any
+
+
+def is_per_block(field: FieldInfo) -> bool:
+    """Whether a list here has an item a block (grammar R5)."""
+    return isinstance(field.json_schema_extra, dict) and bool(field.json_schema_extra.get("per_block"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field in words. `allowed` is its range or its values, `searchable` whether a distribution may stand there."""
+
+    name: str
+    type: str
+    default: str
+    allowed: str
+    searchable: bool
+    description: str
+
+
+def describe(path: str = "") -> tuple[Row, ...]:
+    """The fields of a section, such as `train` or `model.cnn`; the kinds of one that comes in kinds; or one field.
+
+    Raises:
+        BadInput: there is no such section or field.
+    """
+    cls: type[Section] = SpaceConfig
+    kinds: dict[str, type[Section]] = {}
+    place = ""
+    for part in [p for p in path.split(".") if p]:
+        if kinds:
+            if part not in kinds:
+                raise BadInput(f"{path}: no such {place.rpartition('.')[2]}: {part}{did_you_mean(part, kinds)}")
+            cls, kinds = kinds[part], {}
+            continue
+        if part not in cls.model_fields:
+            title = f" of {place}" if place else ""
+            raise BadInput(f"{path}: no such field{title}: {part}{did_you_mean(part, cls.model_fields)}")
+        place = f"{place}.{part}" if place else part
+        annotation = cls.model_fields[part].annotation
+        kinds = kinds_of(annotation)
+        inner = sections_of(annotation)
+        if not inner:
+            return (_row(cls, part, place),)
+        cls = inner[0]
+    if kinds:
+        searchable = not why_not_searched(place)
+        return tuple(Row(name, "kind", "", "", searchable, _summary((cls,))) for name, cls in kinds.items())
+    return tuple(_row(cls, name, f"{place}.{name}" if place else name) for name in cls.model_fields)
+
+
+def _row(cls: type[Section], name: str, path: str) -> Row:
+    field = cls.model_fields[name]
+    kinds, inner = kinds_of(field.annotation), sections_of(field.annotation)
+    schema = cls.model_json_schema()
+    about = schema["properties"][name]
+    if field.is_required():
+        default = "required"
+    elif inner and field.default_factory is not None:
+        made: Any = field.get_default(call_default_factory=True)
+        default = made.name if kinds else ""
+    else:
+        default = shown(field.default)
+    words = "one of its kinds" if kinds else ("section" if inner else _type(about))
+    allowed = ", ".join(kinds) if kinds else _allowed(about)
+    return Row(name, words, default, allowed, not why_not_searched(path), field.description or _summary(inner))
+
+
+def _summary(classes: tuple[type[Section], ...]) -> str:
+    return (classes[0].__doc__ or "").partition("\n")[0] if classes else ""
+
+
+_TYPES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+    "array": "list",
+    "object": "mapping",
+}
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
+    if "enum" in schema or "const" in schema:
+        return (
+            "number" if all(isinstance(v, int | float) for v in schema.get("enum", [schema.get("const")])) else "word"
+        )
+    if schema.get("type") == "array" and isinstance(schema.get("items"), dict) and "type" in schema["items"]:
+        return f"list of {_type(schema['items'])}s".replace("texts", "words")
+    return _TYPES.get(schema.get("type", ""), "any")
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if "anyOf" in schema:
+        return "; ".join(dict.fromkeys(text for part in schema["anyOf"] if (text := _allowed(part))))
+    if "enum" in schema:
+        return ", ".join(shown(v) for v in schema["enum"])
+    if "const" in schema:
+        return shown(schema["const"])
+    if schema.get("type") == "array":
+        return _allowed(schema["items"]) if isinstance(schema.get("items"), dict) else ""
+    ends = (
+        ("at least ", "minimum"),
+        ("above ", "exclusiveMinimum"),
+        ("at most ", "maximum"),
+        ("below ", "exclusiveMaximum"),
+    )
+    return ", ".join(text + shown(schema[key]) for text, key in ends if key in schema)
