@@ -1,7 +1,7 @@
 """Turns what trials left on disk into answers; needs neither torch nor Ray nor `tuner`.
 
 `analysis.load(folder)` reads one run, ours or plain Ray Tune's, into two DataFrames; `analysis.index(folder)` lists the
-runs in it, `analysis.newest(folder)` finds the last one.
+runs in it, `analysis.newest(folder)` finds the last one, `analysis.is_run(folder)` tells the two apart.
 Names are looked up on first use: `import analysis` costs nothing, listing runs needs no pandas.
 """
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from analysis.folder import Unreadable
     from analysis.parameters import Parameter
     from analysis.results import Results, load
-    from analysis.runs import RunSummary, index, newest
+    from analysis.runs import RunSummary, index, is_run, newest
 
-__all__ = ["Parameter", "Results", "RunSummary", "Unreadable", "index", "load", "newest"]
+__all__ = ["Parameter", "Results", "RunSummary", "Unreadable", "index", "is_run", "load", "newest"]
 
 _HOMES = {
     "Parameter": "analysis.parameters",
@@ -24,6 +24,7 @@ _HOMES = {
     "RunSummary": "analysis.runs",
     "Unreadable": "analysis.folder",
     "index": "analysis.runs",
+    "is_run": "analysis.runs",
     "load": "analysis.results",
     "newest": "analysis.runs",
 }

@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from analysis import read
 from analysis.folder import Folder, Unreadable
 from analysis.raw import Mode, RawRun, best_row
-from analysis.read import is_run, read
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ def index(path: str | Path) -> list[RunSummary]:
     return [_summarize(folder) for folder in _runs(path)]
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether the folder is a run itself, of hypertune or of Ray Tune, that `load` would try."""
+    return read.is_run(Folder(Path(path)))
+
+
 def newest(path: str | Path) -> Path:
     """The folder of the run that was started last.
 
@@ -66,7 +71,7 @@ def _runs(path: str | Path) -> list[Folder]:
     if not above.path.is_dir():
         raise Unreadable(f"{path}: there is no such folder")
     folders = [Folder(above.path / name) for name in above.folders()]
-    return sorted(filter(is_run, folders), key=_created)
+    return sorted(filter(read.is_run, folders), key=_created)
 
 
 def _created(folder: Folder) -> float:
@@ -79,7 +84,7 @@ def _created(folder: Folder) -> float:
 
 
 def _summarize(folder: Folder) -> RunSummary:
-    raw = read(folder)
+    raw = read.read(folder)
     best, best_trial = _best(raw)
     ended = [trial for trial in raw.trials if trial.state not in ("running", "interrupted")]
     asked = raw.run.get("trials")

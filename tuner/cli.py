@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -111,12 +112,10 @@ def analyze(
 ) -> None:
     """Turn what the trials left into one page with figures, and tables; for results/ itself, a list of its runs."""
     import analysis as library
-    from analysis.folder import Folder
-    from analysis.read import is_run
 
     try:
         chosen = path or library.newest(OUT)
-        if not is_run(Folder(chosen)) and (found := library.index(chosen)):
+        if not library.is_run(chosen) and (found := library.index(chosen)):
             from analysis import overview
 
             page = overview.write(found, (out or chosen) / "index.html")
@@ -229,15 +228,12 @@ def fields(
     if as_json:
         print_json([asdict(row) for row in rows])
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for head in ("field", "type", "default", "allowed", "searched", ""):
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        table.add_row(row.name, row.type, row.default, row.allowed, "yes" if row.searchable else "no", row.description)
-    Console(highlight=False, markup=False).print(table)
+    heads = ("field", "type", "default", "allowed", "searched", "")
+    searched = {True: "yes", False: "no"}
+    print_table(
+        heads,
+        [(row.name, row.type, row.default, row.allowed, searched[row.searchable], row.description) for row in rows],
+    )
 
 
 @app.command()
@@ -255,24 +251,33 @@ def runs(path: Annotated[Path, typer.Argument(help="folder that holds the runs")
     if not found:
         typer.echo(f"no run in {show(path.absolute())}")
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for head in ("run", "status", "trials", "epochs", "best", "metric", "created"):
-        table.add_column(head, no_wrap=True, justify="right" if head in ("trials", "epochs", "best") else "left")
+    rows = []
     for run in found:
         best = "" if run.best is None else f"{run.best:.1%}" if "acc" in str(run.metric) else f"{run.best:.4g}"
         created = (run.created or "")[:16].replace("T", " ")
         trials = f"{run.done} of {run.asked}" if run.done != run.asked else str(run.done)
-        table.add_row(run.name, run.status, trials, str(run.epochs), best, run.metric or "", created)
-    Console(highlight=False, markup=False).print(table)
+        rows.append((run.name, run.status, trials, str(run.epochs), best, run.metric or "", created))
+    print_table(("run", "status", "trials", "epochs", "best", "metric", "created"), rows, numbers=(2, 3, 4))
 
 
 def show(path: Path) -> str:
     """A path as short as it can be typed."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
+    """A plain table as wide as the terminal; never cut where a program reads it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for place, head in enumerate(heads):
+        table.add_column(head, justify="right" if place in numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    width = None if sys.stdout.isatty() else 200
+    Console(highlight=False, markup=False, width=width).print(table)
 
 
 def print_json(value: Any) -> None:
