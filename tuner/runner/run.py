@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from tuner.errors import ClusterLost, SearchFailed
+from tuner.errors import ClusterLost, HypertuneError, SearchFailed
 from tuner.records.writer import RunFolder, now
 from tuner.runner.conductor import Conductor, Trial
 from tuner.runner.plan import Plan, count_cores, model_counter
@@ -44,10 +44,6 @@ class Outcome:
         return "finished" if counts["finished"] + counts["stopped"] + counts["interrupted"] else "failed"
 
 
-class Signalled(BaseException):
-    """A signal asked the run to end. No Exception: Ray's loop would swallow it and clean up slowly."""
-
-
 Watch = Callable[[Conductor], None]
 """Called about ten times a second with the state of the search."""
 
@@ -56,7 +52,7 @@ def run(plan: Plan, folder: RunFolder, watch: Watch) -> Outcome:
     """Search, writing into `folder`; Ray's own output goes to its ray.log.
 
     Raises:
-        SearchFailed: Ray's loop broke; what was done is kept.
+        HypertuneError: the search could not go on; what was done is kept.
     """
     space, start = plan.space, time.monotonic()
     folder.write_space(space.text, space.to_json())
@@ -71,9 +67,11 @@ def run(plan: Plan, folder: RunFolder, watch: Watch) -> Outcome:
         reason = ""
         try:
             search(plan, folder.path, conductor, watch, caught)
-        except Signalled:
-            reason = signal.Signals(caught[0]).name
+        except HypertuneError as error:
+            reason = str(error)
+            raise
         finally:
+            reason = reason or (signal.Signals(caught[0]).name if caught else "")
             conductor.interrupt(reason or "the search ended")
             outcome = Outcome(folder.path, conductor, time.monotonic() - start, caught[0] if caught else 0)
             folder.write_event("run_ended", status=outcome.status, reason=reason)
@@ -84,7 +82,11 @@ def run(plan: Plan, folder: RunFolder, watch: Watch) -> Outcome:
 
 
 def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: list[int]) -> None:
-    """Start Ray in a neutral directory, let Tune drive the conductor, stop Ray."""
+    """Start Ray in a neutral directory, let Tune drive the conductor, stop Ray. Returns early on a signal.
+
+    Raises:
+        HypertuneError: what the conductor raised, or Ray's own troubles.
+    """
     scratch = Path(tempfile.mkdtemp(prefix="ht-", dir="/tmp" if Path("/tmp").is_dir() else None))  # sockets: 107 bytes
     home, tmp = Path.cwd(), scratch / "cwd"
     tmp.mkdir()
@@ -92,7 +94,7 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
     import ray
     from ray import tune
 
-    from tuner.runner.adapters import Asking, Judging, Watching
+    from tuner.runner.adapters import Asking, Judging, Through, Watching
     from tuner.runner.trainable import TrialTrainable
 
     resources = plan.space.fixed.resources
@@ -114,7 +116,7 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
 
     def look() -> None:
         if caught:
-            raise Signalled
+            raise Through
         watch(conductor)
 
     os.chdir(tmp)  # Ray puts the current directory first on its workers' sys.path
@@ -131,7 +133,7 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
             raise ClusterLost(f"Ray did not start: {error}; its log is {path / 'ray.log'}") from error
         install(caught)  # ray.init replaces SIGTERM's handler
         if caught:
-            raise Signalled
+            return
         tuner = tune.Tuner(
             tune.with_resources(TrialTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
             tune_config=tune.TuneConfig(
@@ -153,6 +155,9 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
             ),
         )
         tuner.fit()
+    except Through as through:
+        if through.error:
+            raise through.error from None
     except tune.TuneError as error:
         raise SearchFailed(f"Ray Tune gave up: {error}; its log is {path / 'ray.log'}") from error
     finally:

@@ -1,0 +1,103 @@
+"""What is checked before Ray starts: the machine, the images, the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import BadInput
+from tuner.runner import plan
+from tuner.runner.plan import Plan, make_plan
+from tuner.spec.space import Space, parse_space
+
+
+def space(model: str = "{name: cnn, depth: 1, width: 4}", data: str = "", rest: str = "") -> Space:
+    return parse_space(f"name: p\ndata: {{dataset: digits{data}}}\nmodel: {model}\n{rest}", "p")
+
+
+def planned(wanted: Space, cache: Path) -> Plan:
+    return make_plan(wanted, cache)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight cores and two GPUs."""
+    monkeypatch.setattr(plan, "count_cores", lambda: 8)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("resources", "expected"),
+    [
+        ("{}", (8, "cpu")),
+        ("{cpu: 3}", (2, "cpu")),
+        ("{cpu: 0.5}", (16, "cpu")),
+        ("{gpu: 0.25}", (8, "cuda")),
+        ("{gpu: 0.3}", (6, "cuda")),
+        ("{gpu: 1}", (2, "cuda")),
+        ("{gpu: 2}", (1, "cuda")),
+        ("{gpu: 0.25, cpu: 2}", (4, "cuda")),
+        ("{gpu: 0.25, trials_at_once: 3}", (3, "cuda")),
+    ],
+)
+def test_as_many_trials_at_once_as_fit(resources: str, expected: tuple[int, str]) -> None:
+    assert plan.check_devices(space(rest=f"resources: {resources}\n")) == expected
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ("{cpu: 9}", "resources.cpu: 9 cores a trial, but this machine has 8; write at most 8"),
+        ("{gpu: 3}", "resources.gpu: 3 a trial, but this machine has 2 GPUs; write at most 2"),
+        ("{gpu: 1.5}", "resources.gpu: 1.5 is neither a share of one GPU nor a whole number"),
+    ],
+)
+def test_more_than_there_is_is_refused_at_once(resources: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message.replace("(", r"\(")):
+        plan.check_devices(space(rest=f"resources: {resources}\n"))
+
+
+def test_a_gpu_on_a_machine_without_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(BadInput, match="this machine has no GPU; write 0"):
+        plan.check_devices(space(rest="resources: {gpu: 0.25}\n"))
+
+
+def test_a_batch_larger_than_the_training_split_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"train.batch_size: 512.*at most 80"):
+        planned(space(data=", subset: 100", rest="train: {batch_size: {choice: [32, 512]}}\n"), tmp_path)
+
+
+def test_half_precision_of_gpus_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="fp16"):
+        planned(space(rest="train: {precision: {choice: [fp32, fp16]}}\n"), tmp_path)
+
+
+def test_a_space_that_pools_every_image_away_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"no configuration of this space can be built: model\.depth 4 leaves no pixel"):
+        planned(space("{name: cnn, depth: {int: [4, 6]}}"), tmp_path)
+
+
+def test_each_image_size_that_is_searched_is_prepared_once(tmp_path: Path) -> None:
+    made = planned(space(data=", image_size: {choice: [8, 16]}"), tmp_path)
+    assert sorted(p.facts.image_size for p in made.prepared.values()) == [8, 16]
+    assert made.folder(made.preflight.middle).name.startswith("digits-")
+
+
+def test_a_grid_has_all_its_points_unless_the_file_says_how_many() -> None:
+    model = "{name: cnn, depth: {int: [1, 3]}, width: {choice: [4, 8]}}"
+    assert plan.count_trials(space(model, rest="search: {sampler: grid}\n")) == 6
+    assert plan.count_trials(space(model, rest="search: {sampler: grid, trials: 4}\n")) == 4
+
+
+def test_a_space_without_distributions_runs_one_trial() -> None:
+    assert plan.count_trials(space()) == 1
+
+
+def test_the_plan_knows_sizes_epochs_and_a_rough_time(tmp_path: Path) -> None:
+    made = planned(space("{name: cnn, depth: {int: [1, 2]}, width: 4}", rest="train: {epochs: 5}\n"), tmp_path)
+    assert made.preflight.smallest.params < made.preflight.largest.params
+    assert made.full == 5 and 20 < made.expected_epochs < 100 and made.seconds > plan.RAY_START

@@ -1,0 +1,170 @@
+"""The commands as a user types them: what they print, their exit codes, what they leave."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner import cli
+
+FIXTURES = Path(__file__).parent / "fixtures"
+BAD = """name: bad
+data: {dataset: digits}
+model: {name: cnn, dept: 3}
+train: {optimizer: {name: adam, lr: {loguniform: [0, 1]}}}
+search: {trials: -4}
+"""
+
+
+def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    before = sys.argv
+    sys.argv = ["hypertune", *map(str, words)]
+    try:
+        cli.main()
+        code = 0
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = before
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_all_problems_of_a_file_at_once_with_their_places(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "bad.yaml").write_text(BAD)
+    code, out, err = call(capsys, "validate", "bad.yaml")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "bad.yaml:3:20: model.dept: no such field of cnn; did you mean depth?",
+        "bad.yaml:4:51: train.optimizer.lr: loguniform needs a low above 0, got 0; try 1.0e-5",
+        "bad.yaml:5:10: search.trials: must be at least 1, got -4",
+        "3 problems; `hypertune fields` lists what can be set",
+    ]
+
+
+def test_a_program_reads_the_same_problems(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "bad.yaml").write_text(BAD)
+    code, out, _ = call(capsys, "run", "bad.yaml", "--json")
+    said = json.loads(out)
+    assert code == said["exit_code"] == 2 and [p["line"] for p in said["problems"]] == [3, 4, 5]
+
+
+def test_bad_input_is_said_before_torch_or_ray_is_imported(home: Path) -> None:
+    (home / "bad.yaml").write_text(BAD)
+    code = (
+        "import sys; sys.argv = ['hypertune', 'run', 'bad.yaml']\n"
+        "from tuner import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit as end: print(end.code, {'torch', 'ray', 'optuna'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=home)
+    assert done.stdout.split("\n")[0] == "2 set()"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--time", "3x"], "--time: search.time: no duration: '3x'; write 90s, 30m or 2h"),
+        (["--name", "a/b"], "--name: name: must begin with a letter or digit"),
+        (["--set", "model.dept=3"], "--set 1: model.dept: no such field of cnn; did you mean depth?"),
+    ],
+)
+def test_options_are_checked_like_the_file(
+    home: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    (home / "ok.yaml").write_text("name: ok\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
+    code, _, err = call(capsys, "run", "ok.yaml", *options)
+    assert code == 2 and message in err
+
+
+def test_every_ready_made_space_is_listed_copied_and_valid(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, out, _ = call(capsys, "spaces", "--json")
+    for space in json.loads(out):
+        assert space["about"]
+        assert call(capsys, "new", space["name"], f"{space['name']}.yaml")[0] == 0
+        assert call(capsys, "validate", f"{space['name']}.yaml")[0] == 0
+    assert call(capsys, "new", "digits", "digits.yaml")[0] == 2  # never over a file that is there
+
+
+def test_validate_data_checks_the_images_too(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERTUNE_CACHE", str(home / "cache"))
+    (home / "photos.yaml").write_text("name: p\ndata: {dataset: image_folder, root: photos}\nmodel: {name: cnn}\n")
+    assert call(capsys, "validate", "photos.yaml")[0] == 0
+    code, _, err = call(capsys, "validate", "photos.yaml", "--data")
+    assert code == 2 and "photos" in err and "Traceback" not in err
+    (home / "ok.yaml").write_text("name: ok\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
+    code, out, _ = call(capsys, "validate", "ok.yaml", "--data", "--json")
+    assert code == 0 and json.loads(out)["data"]["image_size"] == 8
+
+
+def test_a_dry_run_shows_the_plan_and_leaves_nothing(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HYPERTUNE_CACHE", str(home / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+    (home / "ok.yaml").write_text(
+        "name: ok\ndata: {dataset: digits}\nmodel: {name: cnn, depth: {int: [1, 4]}}\n"
+        "train: {optimizer: {choice: {adam: {lr: {loguniform: [1.0e-4, 1.0e-1]}}, sgd: {}}}}\n"
+    )
+    code, out, _ = call(capsys, "run", "ok.yaml", "--dry-run")
+    assert code == 0 and not (home / "results").exists()
+    assert "1,438 images 8x8 grey, 10 classes (1,150 train, 288 validation), test set of 359 apart" in out
+    assert "model.depth 1-4 · train.optimizer adam sgd · train.optimizer[adam].lr 1e-4 .. 0.1 (log)" in out
+    assert "of the space can be built" in out and "20 trials x up to 10 epochs, tpe + asha(grace 1, factor 3)" in out
+
+
+@pytest.fixture
+def results(home: Path) -> Path:
+    for name in ("hypertune_digits", "ray_grid"):
+        shutil.copytree(FIXTURES / name, home / "results" / name)
+    return home / "results"
+
+
+def said(out: str) -> Any:
+    return json.loads(out)
+
+
+def test_analyze_names_the_report_and_runs_lists_it(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "analyze", results / "hypertune_digits", "--json")
+    assert code == 0 and Path(said(out)["report"]).exists()
+    assert said(out)["best"] == {"trial": "005", "metric": "val_accuracy", "value": pytest.approx(0.89)}
+    code, out, _ = call(capsys, "runs", "--json")
+    assert {run["name"]: run["status"] for run in said(out)}["hypertune_digits"] == "finished"
+
+
+def test_analyze_of_results_itself_is_an_index(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "analyze", results)
+    assert code == 0 and "2 runs side by side: results/index.html" in out and (results / "index.html").exists()
+
+
+def test_analyze_without_a_folder_takes_the_newest_run(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = json.loads((results / "hypertune_digits/run.json").read_text())
+    (results / "hypertune_digits/run.json").write_text(json.dumps({**run, "created": "2999-01-01T00:00:00+00:00"}))
+    assert call(capsys, "analyze")[1].startswith("hypertune_digits: 12 trials, best 005")
+
+
+@pytest.mark.parametrize("words", [["analyze"], ["analyze", "nowhere"], ["runs"], ["runs", "nowhere"]])
+def test_a_missing_folder_is_one_line(home: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code, out, err = call(capsys, *words)
+    assert code == 2 and not out and "there is no such folder" in err and len(err.splitlines()) == 1
+
+
+def test_fields_of_a_section_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "fields", "model.cnn")
+    assert code == 0 and "growth" in out and "channels of the first block" in out
+    assert call(capsys, "fields", "model.cnm")[0] == 2
