@@ -47,7 +47,9 @@ def write(results: Results, out: Path | None = None, *, x: str | None = None, co
             if computed[name].note:
                 target.unlink(missing_ok=True)
             else:
-                pages.put(target, partial(kind.draw_static(computed[name]).savefig, dpi=DPI, format="png"))
+                figure = kind.draw_static(computed[name])
+                figure.suptitle(kind.title, x=0.01, ha="left", weight="bold")  # a PNG leaves the page without its words
+                pages.put(target, partial(figure.savefig, dpi=DPI, format="png"))
     page = _page(results, computed, out / "figures")
     pages.put(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
     return out / "report.html"

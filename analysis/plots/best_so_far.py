@@ -118,5 +118,5 @@ def draw_static(it: BestSoFar) -> StaticFigure:
     axes.set(xlabel=it.x_title, ylabel=it.y_title)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color=style.THEMES["light"]["grid"])
-    figure.legend(loc="outside upper left", ncols=3, frameon=False)
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
     return figure

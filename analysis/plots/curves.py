@@ -177,5 +177,5 @@ def draw_static(it: Curves) -> StaticFigure:
     axes.set(xlabel="epoch", ylabel=it.y_title, xlim=(1 - margin, it.full + margin))
     axes.set_xticks(_epoch_ticks(it.full)["tickvals"])
     axes.grid(color=style.THEMES["light"]["grid"])
-    figure.legend(loc="outside upper left", ncols=4, frameon=False)
+    figure.legend(loc="outside lower left", ncols=4, frameon=False)
     return figure

@@ -239,5 +239,5 @@ def draw_static(it: Interaction) -> StaticFigure:
     axes.grid(color=style.THEMES["light"]["grid"])
     if axes.get_legend_handles_labels()[0]:
         title = it.colour_title if it.groups else None
-        figure.legend(loc="outside upper left", ncols=9, frameon=False, title=title, alignment="left")
+        figure.legend(loc="outside lower left", ncols=9, frameon=False, title=title, alignment="left")
     return figure
