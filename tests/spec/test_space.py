@@ -11,6 +11,7 @@ import pytest
 from tuner.errors import BadInput
 from tuner.spec.distributions import Plain
 from tuner.spec.space import Condition, Parameter, Space, parse_space
+from tuner.spec.trial_config import Crop
 
 HEAD = "name: test\ndata: {dataset: digits}\n"
 
@@ -292,3 +293,12 @@ def test_the_package_imports_nothing_heavy() -> None:
     code = f"import sys\nfor m in {modules}: __import__('tuner.spec.' + m)\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "ray", "optuna", "numpy", "pandas", "sklearn"} & {name.partition(".")[0] for name in loaded}
+
+
+def test_a_preset_takes_its_magnitudes_and_no_transform_of_its_own_beside_it() -> None:
+    text = "name: test\nmodel: cnn\ndata: {dataset: digits, augment: %s}\n"
+    parsed = parse_space(text % "{choice: {off: none, crop: {flip_crop: {padding: {int: [1, 3]}}}}}", "f")
+    assert [p.name for p in parsed.parameters] == ["data.augment", "data.augment[crop].flip_crop.padding"]
+    assert parsed.resolve(lambda p: "crop" if p.name == "data.augment" else 3).data.augment.crop == Crop(padding=3)
+    with pytest.raises(BadInput, match="write either the preset or its transforms"):
+        parse_space(text % "{flip_crop: {}, HorizontalFlip: {}}", "f")

@@ -90,3 +90,9 @@ def test_batches_are_normalised_and_leave_the_pixels_where_they_are(
     assert batch.permute(0, 2, 3, 1).numpy() == pytest.approx(expected, abs=1e-5)
     assert images.pixels.data_ptr() == dataset.images.ctypes.data
     assert Images(dataset, torch.device("cpu"), torch.bfloat16).batch(index).dtype == torch.bfloat16
+
+
+def test_a_preset_is_its_transforms_at_its_magnitude() -> None:
+    written = {"HorizontalFlip": {"p": 0.5}, "RandomCrop": {"padding": 2}}
+    assert torch.equal(draw({"flip_crop": {"padding": 2}}), draw(written))
+    assert not torch.equal(draw({"flip_crop": {"padding": 2}}), draw({"flip_crop": {"padding": 1}}))

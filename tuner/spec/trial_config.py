@@ -42,11 +42,14 @@ class Crop(Section):
     p: float = Field(1.0, ge=0, le=1, description="probability")
 
 
-# A preset is a mapping of transforms by name (grammar R10).
-AUGMENT_PRESETS: dict[str, dict[str, dict[str, Any]]] = {
-    "none": {},
-    "flip_crop": {"HorizontalFlip": {"p": 0.5}, "RandomCrop": {"padding": 4, "p": 1.0}},
-}
+class FlipCrop(Section):
+    """The usual pair for small photographs: a flip for half of the images, a crop of each."""
+
+    padding: int = Field(4, ge=1, description="pixels of padding on each side")
+
+
+# A bare word instead of a mapping of transforms (grammar R10); with magnitudes: {flip_crop: {padding: 2}}.
+AUGMENT_PRESETS: dict[str, dict[str, dict[str, Any]]] = {"none": {}, "flip_crop": {"flip_crop": {}}}
 
 
 class Augment(Section):
@@ -57,6 +60,23 @@ class Augment(Section):
 
     HorizontalFlip: Flip | None = Field(None, description="mirror left to right")
     RandomCrop: Crop | None = Field(None, description="pad, then crop back to size")
+    flip_crop: FlipCrop | None = Field(None, description="preset: both of them")
+
+    @model_validator(mode="after")
+    def _not_twice(self) -> Augment:
+        if self.flip_crop and (self.HorizontalFlip or self.RandomCrop):
+            raise ValueError("flip_crop flips and crops already; write either the preset or its transforms")
+        return self
+
+    @property
+    def flip(self) -> Flip | None:
+        """The flip to apply, whoever asked for it."""
+        return Flip() if self.flip_crop else self.HorizontalFlip
+
+    @property
+    def crop(self) -> Crop | None:
+        """The crop to apply, whoever asked for it."""
+        return Crop(padding=self.flip_crop.padding) if self.flip_crop else self.RandomCrop
 
 
 class Data(Section):

@@ -42,7 +42,7 @@ def augment(images: Tensor, config: Augment, generator: torch.Generator) -> Tens
 
     Flip and crop are one gather: for each pixel of the result the pixel of the padded image that lands there.
     """
-    flip, crop = config.HorizontalFlip, config.RandomCrop
+    flip, crop = config.flip, config.crop
     if flip is None and crop is None:
         return images
     count, channels, size, _ = images.shape
