@@ -11,61 +11,64 @@ from analysis.style import metric_values
 LOST = frozenset({"diverged", "failed"})
 
 
-def best_so_far(results: Results) -> pd.DataFrame:
-    """The best value up to each epoch: one row a trial (all of them), one column an epoch, NaN after a trial's last."""
+def curves(results: Results) -> pd.DataFrame:
+    """The metric by epoch: one row a trial (all of them), one column an epoch.
+
+    An epoch without a value keeps the one before; after a trial's last epoch there is NaN.
+    """
     frame = results.epochs.assign(value=metric_values(results, results.epochs)).drop_duplicates(
         ["trial", "epoch"], keep="last"
     )
     table = frame.set_index(["trial", "epoch"])["value"].unstack()  # noqa: PD010 (pivot_table drops empty epochs)
     table = table.reindex(results.trials.index).astype(float)
-    sign = 1.0 if results.mode == "max" else -1.0
-    best = (sign * table).cummax(axis=1).ffill(axis=1) * sign
     last = frame.groupby("trial")["epoch"].max().reindex(results.trials.index).to_numpy(dtype=float)
     reached = table.columns.to_numpy(dtype=float)[None, :] <= last[:, None]
-    return best.where(reached)
+    return table.ffill(axis=1).where(reached)
 
 
 def at_epoch(results: Results, epoch: int) -> pd.Series[float]:
-    """Each trial's best value up to `epoch`; NaN for a trial that did not get there: it cannot be compared."""
-    table = best_so_far(results)
+    """Each trial's value at `epoch`; NaN for a trial that did not get there: it cannot be compared."""
+    table = curves(results)
     return table[epoch] if epoch in table.columns else pd.Series(np.nan, index=table.index, dtype=float)
 
 
 def order(results: Results) -> list[str]:
     """Trials from best to worst as successive halving (Li et al., 2020) sees them; those that tell nothing left out.
 
-    A trial that ended early at epoch e is compared at e, by the best value up to there. "The better one at the last
-    epoch that both reached" is not transitive (A stopped at 1 above B; B beat C at 3; C was above A at 1), so the order
-    is built: trials enter from the longest trained to the shortest, at equal length from the best to the worst, and
-    each takes its place directly behind the last of those before it that was at or above it at its own last epoch:
+    A trial that ended early at epoch e is compared at e, by the value there: that is what it was stopped for. A
+    finished one is compared with the finished ones by its best epoch, whatever their lengths. "The better one at the
+    last epoch that both reached" is not transitive (A stopped at 1 above B; B beat C at 3; C was above A at 1), so the
+    order is built: trials enter from the longest trained to the shortest, at equal length from the best to the worst,
+    and each takes its place directly behind the last of those before it that was at or above it at its own last epoch:
     that one went on at least as far, and is ahead for certain. Thus a stopped trial is behind every trial that went on
-    past its end at or above it, and none is punished for comparisons that were never made. A finished trial's value
-    holds at any later epoch, so that trials of different full length compare by their best.
+    past its end at or above it, and none is punished for comparisons that were never made.
 
     Two exceptions. First stands the best value seen (`Results.best`), whatever became of its trial: nobody leads by
     promise, and its weights are there. Last stand diverged and failed trials, whatever they had reached; a failed one
     without a single value is left out. Equal trials stay in order of start.
     """
-    table = best_so_far(results)
+    table = curves(results)
     sign = 1.0 if results.mode == "max" else -1.0
     value = (sign * table).ffill(axis=1).fillna(-np.inf).to_numpy(dtype=float)
     state = results.trials["state"].to_numpy()
     count, epochs = value.shape
-    known = value[:, -1] > -np.inf if epochs else np.zeros(count, dtype=bool)
-    lost = np.isin(state, list(LOST))
+    best = value.max(axis=1) if epochs else np.full(count, -np.inf)
+    lost, finished = np.isin(state, list(LOST)), state == "finished"
     # A first epoch without a value shifts nothing: a trial's last epoch is where its row ends.
     ends = epochs - 1 - np.argmax(table.notna().to_numpy()[:, ::-1], axis=1) if epochs else np.zeros(count, dtype=int)
-    last = np.where(state == "finished", epochs - 1, ends)
-    candidates = [i for i in range(count) if known[i] and not lost[i]]
-    candidates.sort(key=lambda i: (-last[i], -value[i, last[i]]))
+    last = np.where(finished, epochs - 1, ends)
+    judged = np.where(finished, best, value[np.arange(count), last] if epochs else best)
+    candidates = [i for i in range(count) if best[i] > -np.inf and not lost[i]]
+    candidates.sort(key=lambda i: (-last[i], -judged[i]))
     placed = np.empty(len(candidates), dtype=int)
     for n, i in enumerate(candidates):
         before = placed[:n]
-        ahead = value[before, last[i]] >= value[i, last[i]]
+        theirs = best[before] if finished[i] else value[before, last[i]]
+        ahead = theirs >= judged[i]
         at = int(np.flatnonzero(ahead)[-1]) + 1 if ahead.any() else 0
         placed[at + 1 : n + 1] = placed[at:n]
         placed[at] = i
-    behind = [i for i in range(count) if lost[i] and (known[i] or state[i] == "diverged")]
+    behind = [i for i in range(count) if lost[i] and (best[i] > -np.inf or state[i] == "diverged")]
     ranked = [str(results.trials.index[i]) for i in [*placed, *behind]]
     first = results.best()
     return ranked if first not in ranked else [first, *(t for t in ranked if t != first)]

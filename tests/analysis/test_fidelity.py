@@ -73,16 +73,21 @@ def test_one_trial_has_the_full_score_and_none_gives_an_empty_order() -> None:
     assert fidelity.order(race({"a": ("failed", [])})) == []
 
 
-def test_best_so_far_ignores_gaps_and_ends_where_the_trial_did() -> None:
-    table = fidelity.best_so_far(race({"a": ("finished", [0.2, math.nan, 0.1, 0.3]), "b": ("stopped", [0.5, 0.4])}))
+def test_a_trial_is_judged_where_it_was_stopped_not_where_it_had_been_best() -> None:
+    run = race({"a": ("finished", [0.2, 0.35, 0.6]), "b": ("stopped", [0.4, 0.3]), "c": ("finished", [0.5, 0.5, 0.5])})
+    assert fidelity.order(run) == ["a", "c", "b"]
+
+
+def test_curves_bridge_gaps_and_end_where_the_trial_did() -> None:
+    table = fidelity.curves(race({"a": ("finished", [0.2, math.nan, 0.1, 0.3]), "b": ("stopped", [0.5, 0.4])}))
     a, b = table.to_numpy().tolist()
-    assert a == [0.2, 0.2, 0.2, 0.3]
-    assert b[:2] == [0.5, 0.5] and math.isnan(b[2]) and math.isnan(b[3])
+    assert a == [0.2, 0.2, 0.1, 0.3]
+    assert b[:2] == [0.5, 0.4] and math.isnan(b[2]) and math.isnan(b[3])
 
 
 def test_at_epoch_leaves_out_who_did_not_get_there() -> None:
     run = race({"a": ("finished", [0.2, 0.1]), "b": ("stopped", [0.5])})
-    assert fidelity.at_epoch(run, 2)["a"] == 0.2
+    assert fidelity.at_epoch(run, 2)["a"] == 0.1
     assert math.isnan(fidelity.at_epoch(run, 2)["b"])
     assert fidelity.at_epoch(run, 9).isna().all()
 
