@@ -63,7 +63,7 @@ def run(
 
     from rich.console import Console
 
-    console = Console(stderr=as_json, highlight=False)
+    console = Console(stderr=as_json, highlight=False, markup=False)
     with console.status("looking at the images and the models") as status:
         from tuner.runner.plan import make_plan
 
@@ -83,12 +83,13 @@ def run(
     taken = writer.status(out / space.fixed.name)
     folder = writer.create(out, space.fixed.name)
     if taken in ("interrupted", "dead", "running"):
-        console.print(
-            f"{show(out / space.fixed.name)} is an unfinished run ({taken}) and stays as it is", style="yellow"
-        )
+        old = show(out / space.fixed.name)
+        word = "under way in another process" if taken == "running" else "unfinished"
+        console.print(f"{old} is {word} and stays as it is; this version cannot go on with it, so this is a new run")
+        console.print(f"what it holds so far: hypertune analyze {old}", style="dim")
     console.print(f"writing to {show(folder.path)}\n", style="dim")
     with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
-        live = Console(file=stderr if as_json else stdout, highlight=False, width=console.width)
+        live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
         with progress.Progress(plan, live) as screen:
             outcome = run_plan(plan, folder, screen.watch)
     console.print(progress.outcome_text(outcome, plan, show(outcome.path)), soft_wrap=True)
@@ -126,7 +127,7 @@ def analyze(
             return
         from rich.console import Console
 
-        with Console(stderr=True).status(f"reading {show(chosen)} and drawing"):
+        with Console(stderr=True, markup=False).status(f"reading {show(chosen)} and drawing"):
             from analysis import report as pages
 
             results = library.load(chosen, metric=metric, mode=mode)
@@ -171,7 +172,7 @@ def validate(
     if data:
         from rich.console import Console
 
-        with Console(stderr=True).status("looking at the images, the models and the machine"):
+        with Console(stderr=True, markup=False).status("looking at the images, the models and the machine"):
             from tuner.runner.plan import make_plan
             from tuner.runner.progress import plan_json, plan_table
 
@@ -181,7 +182,7 @@ def validate(
             print_json({"valid": True, **plan_json(plan)})
         else:
             typer.echo(said)
-            Console(highlight=False).print(table)
+            Console(highlight=False, markup=False).print(table)
     elif as_json:
         print_json({"valid": True, "name": space.fixed.name, "parameters": space.to_json()})
     else:

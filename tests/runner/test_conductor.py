@@ -153,3 +153,10 @@ def test_params_json_is_the_whole_resolved_configuration(folder: RunFolder) -> N
     written = json.loads((folder.trial(trial.id) / "params.json").read_text())
     assert written == trial.proposal.config.model_dump(mode="json")
     assert written["train"]["optimizer"]["name"] == "adam"
+
+
+def test_an_epoch_that_diverged_is_never_the_best(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}")
+    hear(conductor, start(conductor), row(1, 0.3), row(2, 0.9, math.inf))
+    best = conductor.best()
+    assert best is not None and best.best["epoch"] == 1

@@ -20,6 +20,9 @@ from tuner.spec.trial_config import Asha
 
 Row = Mapping[str, Any]
 
+LOSSES = ("train_loss", "val_loss")
+"""A trial with one of them not finite has diverged, whatever its accuracy."""
+
 
 @dataclass
 class Trial:
@@ -103,10 +106,11 @@ class Conductor:
             self._folder.write_event("started", trial=trial_id, host=host, pid=pid)
         trial.epochs, trial.last = int(row["epoch"]), row
         trial.seconds += float(row["epoch_seconds"])
-        if math.isfinite(value) and (not trial.best or self.sign * (value - float(trial.best[self.metric])) > 0):
+        broken = next((name for name in (*LOSSES, self.metric) if not math.isfinite(_number(row[name]))), None)
+        if not broken and (not trial.best or self.sign * (value - float(trial.best[self.metric])) > 0):
             trial.best = row
         self._sampler.report(trial.proposal.number, trial.epochs, value)
-        state, reason = self._decide(trial, row, value)
+        state, reason = self._decide(trial, value, broken)
         self._folder.write_row(
             trial_id,
             {
@@ -139,11 +143,10 @@ class Conductor:
         states: tuple[State, ...] = ("finished", "stopped", "diverged", "failed", "interrupted")
         return {state: sum(trial.state == state for trial in self.trials.values()) for state in states}
 
-    def _decide(self, trial: Trial, row: Row, value: float) -> tuple[State | None, str]:
+    def _decide(self, trial: Trial, value: float, broken: str | None) -> tuple[State | None, str]:
         verdict = self._rungs.judge(trial.id, trial.epochs, value) if self._rungs else None
-        broken = [name for name in ("train_loss", "val_loss", self.metric) if not math.isfinite(_number(row[name]))]
         if broken:
-            return "diverged", f"{broken[0]} is not a number"
+            return "diverged", f"{broken} is not a number"
         if trial.epochs >= trial.full:
             return "finished", "all epochs done"
         if verdict and verdict.stop and not trial.proposal.to_the_end:

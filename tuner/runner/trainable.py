@@ -65,7 +65,7 @@ class TrialTrainable(tune.Trainable):
         metrics = self._trainer.run_epoch()
         row = metrics.as_dict()
         value = job["sign"] * float(row[job["metric"]])
-        if value > self._best:  # never true for NaN
+        if value > self._best and all(math.isfinite(number) for number in row.values()):
             self._best = value
             weights = self._trainer.model.state_dict()
             tensors = {f"model.{name}": tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
