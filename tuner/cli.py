@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,6 +65,8 @@ def run(
     from rich.console import Console
 
     console = Console(stderr=as_json, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # a log is not folded at 80
     with console.status("looking at the images and the models") as status:
         from tuner.runner.plan import make_plan
 
@@ -262,9 +265,9 @@ def runs(path: Annotated[Path, typer.Argument(help="folder that holds the runs")
 
 
 def show(path: Path) -> str:
-    """A path as short as it can be typed."""
+    """A path as short as it can be typed, quoted where a shell needs it."""
     here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+    return shlex.quote(str(path.relative_to(here)) if path.is_relative_to(here) else str(path))
 
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
