@@ -124,7 +124,9 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(
     code, out, _ = call(capsys, "run", "ok.yaml", "--dry-run")
     assert code == 0 and not (home / "results").exists()
     assert "1,438 images 8x8 grey, 10 classes (1,150 train, 288 validation), test set of 359 apart" in out
-    assert "model.depth 1-4 · train.optimizer adam sgd · train.optimizer[adam].lr 1e-4 .. 0.1 (log)" in out
+    assert (
+        "model.depth 1-4 · train.optimizer adam sgd · train.optimizer[adam].lr 1e-4 .. 0.1 (log) · endless comb" in out
+    )
     assert "of the space can be built" in out and "20 trials x up to 10 epochs, tpe + asha(grace 1, factor 3)" in out
 
 

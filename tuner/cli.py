@@ -296,9 +296,6 @@ def main() -> None:
     except HypertuneError as error:
         report(error)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted before anything was started", err=True)
-        sys.exit(130)
 
 
 def report(error: HypertuneError) -> None:

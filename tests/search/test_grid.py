@@ -60,3 +60,13 @@ def test_a_grid_of_10_to_the_10_is_refused_and_not_built() -> None:
     )
     with pytest.raises(BadInput, match="more than 10,000 points"):
         grid.size(space(model, train))
+
+
+def test_the_size_of_a_space_is_counted_up_to_a_limit_or_endless() -> None:
+    assert grid.count(space("{name: cnn, depth: {int: [1, 3]}}")) == 3
+    text = "name: g\ndata: {dataset: digits}\nmodel: {name: cnn, dropout: {uniform: [0, 0.5]}}\n"
+    assert grid.count(parse_space(text, "g")) is None
+    assert (
+        grid.count(space("{name: cnn, width: {int: [1, 1000]}, convs: {int: [1, 8]}, growth: {choice: [1, 2]}}"))
+        == 10_001
+    )

@@ -25,11 +25,16 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do. `prepared` has the decoded images for each image size of the space (None: the default)."""
+    """What a run will do.
+
+    `prepared` has the decoded images for each image size of the space (None: the default size). `combinations` is the
+    number of different configurations, `grid.LARGEST` + 1 for any number above it, None where a range is continuous.
+    """
 
     space: Space
     prepared: Mapping[int | None, Prepared]
     preflight: Preflight
+    combinations: int | None
     trials: int
     expected_epochs: int
     at_once: int
@@ -89,6 +94,7 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
         space=space,
         prepared=prepared,
         preflight=preflight,
+        combinations=grid.count(space),
         trials=trials,
         expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs),
         at_once=min(at_once, trials),

@@ -16,6 +16,7 @@ from rich.text import Text
 from tuner.runner.conductor import Conductor, Trial
 from tuner.runner.plan import Plan, image_shape
 from tuner.runner.run import Outcome
+from tuner.search import grid
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, text_of
 from tuner.spec.space import Parameter
 from tuner.spec.trial_config import Asha
@@ -133,7 +134,8 @@ def plan_table(plan: Plan) -> Table:
     parameters = plan.space.parameters
     if parameters:
         count = f"searching {len(parameters)} setting{'s' * (len(parameters) > 1)}"
-        table.add_row(count, Text(" · ".join(f"{p.name} {show_range(p)}" for p in parameters)))
+        ranges = " · ".join(f"{p.name} {show_range(p)}" for p in parameters)
+        table.add_row(count, Text(f"{ranges} · {show_combinations(plan.combinations)}"))
     else:
         table.add_row("searching", "nothing: the file opens no field, so one trial runs")
     small, large = plan.preflight.smallest, plan.preflight.largest
@@ -179,6 +181,7 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "name": plan.space.fixed.name,
         "data": {**asdict(facts), "classes": list(facts.classes)},
         "parameters": plan.space.to_json(),
+        "combinations": plan.combinations,
         "smallest": asdict(preflight.smallest),
         "largest": asdict(preflight.largest),
         "feasible": preflight.feasible,
@@ -319,6 +322,13 @@ def show_value(value: Any) -> str:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa.removesuffix('.0')}e{int(exponent)}"
     return f"{value:.3g}" if isinstance(value, float) else text_of(value)
+
+
+def show_combinations(count: int | None) -> str:
+    """The size of a space."""
+    if count is None:
+        return "endless combinations"
+    return f"more than {grid.LARGEST:,} combinations" if count > grid.LARGEST else f"{count:,} combinations"
 
 
 def show_metric(metric: str, value: Any) -> str:

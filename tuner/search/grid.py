@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from tuner.errors import BadInput
@@ -41,14 +42,21 @@ def points(space: Space) -> Iterator[dict[str, Plain]]:
         digits[-1] += 1
 
 
+def count(space: Space) -> int | None:
+    """Number of points, `LARGEST` + 1 for any number above it; None where a range is continuous."""
+    if any(parameter.distribution.grid() is None for parameter in space.parameters):
+        return None
+    return sum(1 for _ in itertools.islice(points(space), LARGEST + 1))
+
+
 def size(space: Space) -> int:
-    """Number of points.
+    """Number of points of a space that a grid can search.
 
     Raises:
         BadInput: above `LARGEST`.
     """
-    count = 0
-    for count, _ in enumerate(points(space), start=1):
-        if count > LARGEST:
-            raise BadInput(f"search.sampler: the grid has more than {LARGEST:,} points; use tpe or random")
-    return count
+    found = count(space)
+    assert found is not None  # see `points`
+    if found > LARGEST:
+        raise BadInput(f"search.sampler: the grid has more than {LARGEST:,} points; use tpe or random")
+    return found

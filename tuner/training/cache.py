@@ -58,15 +58,16 @@ def build_once(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[st
                 meta["files"] = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
                 (aside / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
                 for path in (*aside.iterdir(), aside):
-                    _flush(path)
+                    flush(path)
                 aside.rename(folder)
-                _flush(folder.parent)
+                flush(folder.parent)
             finally:
                 shutil.rmtree(aside, ignore_errors=True)
     return meta
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Make sure that a file or a folder's list of files is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

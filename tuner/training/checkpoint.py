@@ -14,6 +14,7 @@ import safetensors.torch
 from torch import Tensor
 
 from tuner.errors import BadInput
+from tuner.training.cache import flush
 
 WEIGHTS, STATE = "weights.safetensors", "state.json"
 
@@ -32,12 +33,12 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     content = {"state": dict(state), "weights": {"bytes": len(weights), "sha256": _hash(weights)}}
     _write(new / WEIGHTS, weights)
     _write(new / STATE, json.dumps({**content, "sha256": _hash_json(content)}, indent=2, allow_nan=False).encode())
-    _sync(new)
+    flush(new)
     if folder.exists():
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     new.rename(folder)
-    _sync(folder.parent)
+    flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -85,11 +86,3 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
