@@ -19,7 +19,7 @@ from tuner.runner.run import Outcome
 from tuner.search import grid
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, text_of
 from tuner.spec.space import Parameter
-from tuner.spec.trial_config import Asha
+from tuner.spec.trial_config import KINDS, Asha
 from tuner.training.datasets import DataFacts
 
 BAR = 10
@@ -225,9 +225,9 @@ def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
         text.append(f"   {metric_word(conductor.metric, long=True)} ")
         text.append(show_metric(conductor.metric, best.best[conductor.metric]), "bold green")
         text.append(f" at epoch {best.best['epoch']}" + (f"   (the next two: {next_two})" if next_two else "") + "\n")
-        short = {path: name for name, path in columns(plan.space.parameters).items()}
-        settings = [
-            show_value(value) if isinstance(value, str) else f"{short[path]} {show_value(value)}"
+        heads = {path: head for head, path in columns(plan.space.parameters).items()}
+        settings = [  # `adam` says what it is, `without` does not
+            show_value(value) if path.removesuffix(".name") in KINDS else f"{heads[path]} {show_value(value)}"
             for path, value in values.items()
         ]
         settings.append(f"{best.best['params']:,} parameters")
