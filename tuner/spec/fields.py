@@ -16,7 +16,7 @@ from tuner.spec.words import did_you_mean, shown
 _OPEN = ("model", "train", "data.augment", "data.image_size")
 _CLOSED = {
     "name": "it is the name of the whole run",
-    "seed": "trials would differ by luck; `hypertune finalize` repeats the winner over seeds",
+    "seed": "trials would differ by luck, not by their settings",
     "data": "trials would see other images and could not be compared; of data, augment and image_size may be searched",
     "search": "it says how trials are chosen, not what a trial is",
     "resources": "it says where trials run, not what a trial is",
