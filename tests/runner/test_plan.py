@@ -93,11 +93,18 @@ def test_a_grid_has_all_its_points_unless_the_file_says_how_many() -> None:
     assert plan.count_trials(space(model, rest="search: {sampler: grid, trials: 4}\n")) == 4
 
 
+def test_no_more_trials_than_there_are_configurations() -> None:
+    model = "{name: cnn, depth: {int: [1, 3]}}"
+    assert plan.count_trials(space(model, rest="search: {trials: 20}\n")) == 3
+    assert plan.count_trials(space(model, rest="search: {trials: 2}\n")) == 2
+
+
 def test_a_space_without_distributions_runs_one_trial() -> None:
     assert plan.count_trials(space()) == 1
 
 
 def test_the_plan_knows_sizes_epochs_and_a_rough_time(tmp_path: Path) -> None:
-    made = planned(space("{name: cnn, depth: {int: [1, 2]}, width: 4}", rest="train: {epochs: 5}\n"), tmp_path)
+    model = "{name: cnn, depth: {int: [1, 2]}, width: 4, dropout: {uniform: [0, 0.5]}}"
+    made = planned(space(model, rest="train: {epochs: 5}\n"), tmp_path)
     assert made.preflight.smallest.params < made.preflight.largest.params
     assert made.full == 5 and 20 < made.expected_epochs < 100 and made.seconds > plan.RAY_START

@@ -28,8 +28,8 @@ train:
   epochs: 4
   optimizer:
     choice:
-      adam: {lr: {choice: [1.9e-3]}}
-search: {trials: 3, scheduler: asha}
+      adam: {lr: {choice: [0.01, 0.02, 1.9e-3]}}
+search: {sampler: grid, scheduler: asha}
 """
 
 
@@ -82,9 +82,7 @@ def test_a_narrow_terminal_is_not_overrun(plan: Plan, conductor: Conductor) -> N
 def test_a_log_gets_one_plain_line_an_ended_trial(plan: Plan, conductor: Conductor) -> None:
     lines = draw(plan, conductor, terminal=False).splitlines()
     assert [line.split("  ")[0] for line in lines] == ["001 finished epoch 4", "002 stopped epoch 1"]
-    settings = (
-        "model.depth 2  model.width.0 8  model.dropout 0.1  train.optimizer adam  train.optimizer[adam].lr 1.9e-3"
-    )
+    settings = "model.depth 2  model.width.0 8  model.dropout 0.1  train.optimizer adam  train.optimizer[adam].lr 0.02"
     assert ended_line(conductor.trials["002"], "val_accuracy") == f"002 stopped epoch 1  val_accuracy 0.382  {settings}"
 
 
@@ -94,7 +92,7 @@ def test_the_ending_says_what_happened_what_was_best_and_what_to_type(plan: Plan
     assert text.splitlines() == [
         "interrupted after 3m 58s: 3 trials, 1 finished, 1 stopped early, 0 failed, 1 interrupted, 7 of 12 epochs",
         "best   trial 001   val accuracy 70.0% at epoch 2   (the next two: 59.8%, 38.2%)",
-        "       depth 2 · width.0 8 · dropout 0.1 · adam · lr 1.9e-3 · 374,000 parameters",
+        "       depth 2 · width.0 8 · dropout 0.1 · adam · lr 0.01 · 374,000 parameters",
         "       results/shown/trials/001/checkpoint_best",
         "next   hypertune analyze results/shown   what mattered: figures, tables, one page",
     ]

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tuner.errors import BadInput, Infeasible
-from tuner.search.preflight import Size, draw, look
+from tuner.search.preflight import Size, draw, look, resolve
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Uniform
 from tuner.spec.space import Parameter, Space, parse_space
 from tuner.spec.trial_config import TrialConfig
@@ -63,3 +63,9 @@ def test_draws_stay_in_their_distribution_and_reach_its_ends(
     grid = distribution.grid()
     if grid is not None and len(grid) < 20:
         assert {str(v) for v in values} == {str(v) for v in grid}
+
+
+def test_values_that_break_a_rule_together_count_as_impossible_to_build() -> None:
+    text = "name: p\ndata: {dataset: digits}\nmodel: {name: cnn, dropout: {uniform: [0, 0.5]}}\n"
+    with pytest.raises(Infeasible, match=r"model\.dropout"):
+        resolve(parse_space(text, "p"), lambda p: 5.0)

@@ -152,7 +152,9 @@ def test_a_space_that_cannot_be_built_ends_with_the_reason() -> None:
     def never(config: TrialConfig) -> Size:
         raise Infeasible("too deep")
 
-    with pytest.raises(SearchFailed, match="500 configurations in a row could not be built, the last because too deep"):
+    with pytest.raises(
+        SearchFailed, match="520 configurations in a row could not be built, the last time because too deep"
+    ):
         Sampler(space("random"), never).ask()
 
 
@@ -160,3 +162,35 @@ def test_a_grid_ends() -> None:
     text = "name: g\ndata: {dataset: digits}\nmodel: {name: cnn, depth: {int: [1, 3]}}\nsearch: {sampler: grid}\n"
     sampler = Sampler(parse_space(text, "g"), fits)
     assert [p.config.model.depth for p in iter(sampler.ask, None)] == [1, 2, 3]
+
+
+def small(sampler: str) -> Space:
+    text = "name: d\ndata: {dataset: digits}\nmodel: {name: cnn, depth: {int: [1, 3]}, width: {choice: [8, 16]}}\n"
+    return parse_space(f"{text}search: {{sampler: {sampler}}}\n", "d")
+
+
+@pytest.mark.parametrize("name", ["random", "tpe", "grid"])
+def test_no_configuration_is_proposed_twice_and_all_are_in_the_end(name: str) -> None:
+    sampler = Sampler(small(name), fits)
+    seen = play(sampler, 6)
+    assert len({(p["model.depth"], p["model.width"]) for p in seen}) == 6
+    assert sampler.ask() is None
+
+
+def test_what_can_be_built_of_a_small_space_is_all_proposed() -> None:
+    def at_most_two(config: TrialConfig) -> Size:
+        if config.model.depth > 2:
+            raise Infeasible("too deep")
+        return fits(config)
+
+    sampler = Sampler(small("tpe"), at_most_two)
+    assert len({tuple(p.values()) for p in play(sampler, 4)}) == 4
+    assert sampler.ask() is None
+
+
+def test_a_starting_point_that_cannot_be_built_is_named() -> None:
+    def never(config: TrialConfig) -> Size:
+        raise Infeasible("too deep")
+
+    with pytest.raises(SearchFailed, match="starting point mine could not be built"):
+        Sampler(space("tpe", ", start_from: [{label: mine, model.depth: 3}]"), never).ask()

@@ -125,14 +125,12 @@ def image_sizes(space: Space) -> list[int | None]:
 
 
 def count_trials(space: Space) -> int:
-    """Trials to run: a grid has all its points unless the file says how many; without parameters there is one."""
-    search = space.fixed.search
-    if not space.parameters:
-        return 1
+    """Trials to run: never more than there are configurations; a grid has all unless the file says how many."""
+    search, combinations = space.fixed.search, grid.count(space)
     if isinstance(search.sampler, Grid):
         points = grid.size(space)
         return min(points, search.trials) if "trials" in search.model_fields_set else points
-    return search.trials
+    return search.trials if combinations is None else min(search.trials, combinations)
 
 
 def check_devices(space: Space) -> tuple[int, str]:

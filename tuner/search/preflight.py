@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tuner.errors import BadInput, Infeasible
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
-from tuner.spec.space import Parameter, Space
+from tuner.spec.space import Choose, Parameter, Space
 from tuner.spec.trial_config import TrialConfig
 
 
@@ -56,6 +56,18 @@ def draw(parameter: Parameter, chance: random.Random) -> Plain:
     return chance.uniform(d.low, d.high)
 
 
+def resolve(space: Space, choose: Choose) -> TrialConfig:
+    """A configuration of the space.
+
+    Raises:
+        Infeasible: its values break a rule together, which the check of the file, linear in the options, let pass.
+    """
+    try:
+        return space.resolve(choose)
+    except BadInput as error:
+        raise Infeasible(str(error)) from error
+
+
 def look(space: Space, count: CountModel) -> Preflight:
     """Draw configurations, and both ends of every parameter, and count their models.
 
@@ -74,8 +86,8 @@ def look(space: Space, count: CountModel) -> Preflight:
         return draw(parameter, chance)
 
     for choose in [end(0), end(-1), *[by_chance] * (SAMPLES if space.parameters else 0)]:
-        config = space.resolve(choose)
         try:
+            config = resolve(space, choose)
             sizes.append((count(config), config))
             drawn += choose is by_chance
         except Infeasible as error:

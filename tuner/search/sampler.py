@@ -8,6 +8,8 @@ asks the same.
 
 from __future__ import annotations
 
+import itertools
+import json
 import math
 import warnings
 import zlib
@@ -19,15 +21,15 @@ import optuna
 
 from tuner.errors import Infeasible, SearchFailed
 from tuner.search import grid
-from tuner.search.preflight import CountModel
+from tuner.search.preflight import CountModel, resolve
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
-from tuner.spec.space import Parameter, Space
+from tuner.spec.space import Parameter, Space, Start
 from tuner.spec.trial_config import Grid, Tpe, TrialConfig
 
 State = Literal["finished", "stopped", "diverged", "failed", "interrupted"]
 
-ATTEMPTS = 500
-"""Proposals in a row that may be impossible to build before the search gives up."""
+USUAL, BY_CHANCE = 20, 500
+"""Proposals of the sampler, then of pure chance, that may be impossible to build or known before it gives up."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Proposal:
 class Sampler:
     """Proposes configurations of a space and learns from their results.
 
-    `count` refuses configurations that cannot be built; those are never spent a trial on.
+    `count` refuses configurations that cannot be built; those are never spent a trial on. Nor is a configuration that
+    was proposed before: with one training seed it would give the same curve again. Starting points are exempt.
     """
 
     def __init__(self, space: Space, count: CountModel) -> None:
@@ -52,33 +55,45 @@ class Sampler:
         self._count = count
         self._sign = 1 if space.fixed.search.mode == "max" else -1
         with quiet():
-            self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0))
+            self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0, usual=True))
         self._open: dict[int, optuna.Trial] = {}
         self._best: dict[int, float] = {}
+        self._known: set[str] = set()
         self._starts = list(space.starts)
-        self._points: Iterator[Mapping[str, Plain]] | None = (
-            grid.points(space) if isinstance(space.fixed.search.sampler, Grid) else None
-        )
+        self._points = grid.points(space) if isinstance(space.fixed.search.sampler, Grid) else None
+        self._few = (grid.count(space) or grid.LARGEST + 1) <= grid.LARGEST
 
     def ask(self) -> Proposal | None:
-        """The next configuration; None when a grid has no point left.
+        """The next configuration; None when there is none left.
 
         Raises:
-            SearchFailed: `ATTEMPTS` proposals in a row could not be built.
+            SearchFailed: no configuration, or none with a starting point's values, was found that can be built.
         """
-        reason = ""
-        for _ in range(ATTEMPTS):
-            start = self._starts.pop(0) if self._starts else None
-            fixed = start.fixed if start else None
-            if fixed is None and self._points is not None:
-                fixed = next(self._points, None)
-                if fixed is None:
-                    return None
+        start = self._starts.pop(0) if self._starts else None
+        reason, failed = "", 0
+        for fixed, usual in self._tries(start):
             try:
-                return self._propose(fixed or {}, start.label if start else None, bool(start and start.to_the_end))
+                proposal = self._propose(fixed, usual, start)
             except Infeasible as error:
-                reason = str(error)
-        raise SearchFailed(f"{ATTEMPTS} configurations in a row could not be built, the last because {reason}")
+                reason, failed = str(error), failed + 1
+                continue
+            if proposal:
+                return proposal
+        if reason and (start or not self._few or not self._known):
+            what = f"starting point {start.label}" if start else f"{failed} configurations in a row"
+            raise SearchFailed(f"{what} could not be built, the last time because {reason}")
+        return None
+
+    def _tries(self, start: Start | None) -> Iterator[tuple[Mapping[str, Plain], bool]]:
+        """What to fix in each try, and whether the usual sampler gives the rest."""
+        if start:
+            yield from itertools.repeat((start.fixed, True), USUAL)
+        elif self._points is not None:
+            yield from ((point, True) for point in self._points)
+        else:
+            yield from itertools.repeat(({}, True), USUAL)
+            # A sampler that keeps coming back to what is known: in a small space take whatever is left, in order.
+            yield from ((p, True) for p in grid.points(self._space)) if self._few else [({}, False)] * BY_CHANCE
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Note the metric of a running trial at an epoch; one that is not a number is left out."""
@@ -99,34 +114,46 @@ class Sampler:
         else:
             self.study.tell(trial, state=told.FAIL)
 
-    def _propose(self, fixed: Mapping[str, Plain], label: str | None, to_the_end: bool) -> Proposal:
+    def _propose(self, fixed: Mapping[str, Plain], usual: bool, start: Start | None) -> Proposal | None:
+        """One try; None for a configuration that is known.
+
+        Raises:
+            Infeasible: it cannot be built.
+        """
         number = len(self.study.get_trials(deepcopy=False))
+        told = optuna.trial.TrialState
+        parameters: dict[str, Plain] = {}
+
+        def choose(parameter: Parameter) -> Plain:
+            value = suggest(trial, parameter)
+            parameters[parameter.name] = value
+            return value
+
         with quiet():
-            self.study.sampler = self._sampler(number)
+            self.study.sampler = self._sampler(number, usual)
             if fixed:
                 self.study.enqueue_trial(dict(fixed))
             trial = self.study.ask()
-            parameters: dict[str, Plain] = {}
-
-            def choose(parameter: Parameter) -> Plain:
-                value = suggest(trial, parameter)
-                parameters[parameter.name] = value
-                return value
-
-            config = self._space.resolve(choose)
-        try:
-            self._count(config)
-        except Infeasible:
-            with quiet():
-                self.study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            raise
+            try:
+                config = resolve(self._space, choose)
+                self._count(config)
+            except Infeasible:
+                self.study.tell(trial, state=told.PRUNED)
+                raise
+        key = json.dumps(parameters, sort_keys=True)
+        if key in self._known and not start:
+            self.study.tell(trial, state=told.FAIL)  # teaches nothing new
+            return None
+        self._known.add(key)
         self._open[trial.number] = trial
-        return Proposal(trial.number, parameters, config, label, to_the_end)
+        return Proposal(
+            trial.number, parameters, config, start.label if start else None, start.to_the_end if start else False
+        )
 
-    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, number: int, usual: bool) -> optuna.samplers.BaseSampler:
         config = self._space.fixed.search.sampler
         seed = zlib.crc32(f"{self._space.fixed.seed}/{number}".encode())
-        if isinstance(config, Tpe):
+        if isinstance(config, Tpe) and usual:
             # group: conditional parameters are modelled together with those that exist at the same time.
             return optuna.samplers.TPESampler(
                 seed=seed, multivariate=True, group=True, n_startup_trials=config.startup_trials
