@@ -43,9 +43,9 @@ class TrialTrainable(tune.Trainable):
         where = {"host": platform.node(), "pid": os.getpid()}
         try:
             row = self._train()
-        except torch.OutOfMemoryError:
-            raise  # a fresh process is wanted
-        except Exception:
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # the device's state is doubtful: a fresh process is wanted
+        except Exception:  # whatever breaks a trial must not take the worker with it
             return {**where, "failure": traceback.format_exc()}
         # As text: Ray flattens nested results, and its loggers choke on NaN.
         return {**where, "row": json.dumps(row), "training_iteration": row["epoch"]}
