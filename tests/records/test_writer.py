@@ -93,3 +93,14 @@ def test_a_failed_replacement_leaves_the_old_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(NoSpace, match="No space left"):
         writer.write_whole(tmp_path / "a", "new")
     assert (tmp_path / "a").read_text() == "old"
+
+
+def test_a_line_that_does_not_fit_is_not_left_torn(tmp_path: Path) -> None:
+    code = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+        f"folder = RunFolder(Path({str(tmp_path)!r})); folder.write_event('a', text='x' * 100); "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200)); folder.write_event('b', text='y' * 100)"
+    )
+    done = run_python(code)
+    assert "NoSpace" in done.stderr
+    assert [line["event"] for line in lines(tmp_path / "events.jsonl")] == ["a"]

@@ -87,6 +87,25 @@ def test_each_image_size_that_is_searched_is_prepared_once(tmp_path: Path) -> No
     assert made.folder(made.preflight.middle).name.startswith("digits-")
 
 
+@pytest.mark.parametrize(
+    "sizes", ["{choice: {small: 8, big: 16}}", "{choice: [null, 16]}", "{same_as: train.batch_size}"]
+)
+def test_image_sizes_may_be_searched_in_any_form(sizes: str, tmp_path: Path) -> None:
+    made = planned(space(data=f", image_size: {sizes}", rest="train: {batch_size: {choice: [8, 16]}}\n"), tmp_path)
+    assert {p.facts.image_size for p in made.prepared.values()} == {8, 16}
+
+
+def test_too_many_image_sizes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="more than 10 sizes"):
+        planned(space(data=", image_size: {int: [4, 64]}"), tmp_path)
+
+
+def test_a_starting_point_that_cannot_be_built_is_refused_before_the_start(tmp_path: Path) -> None:
+    start = "search: {start_from: [{label: deep, model.depth: 6}]}\n"
+    with pytest.raises(BadInput, match=r"start_from: deep cannot be built: model\.depth 6 leaves no pixel"):
+        planned(space("{name: cnn, depth: {int: [1, 6]}}", rest=start), tmp_path)
+
+
 def test_a_grid_has_all_its_points_unless_the_file_says_how_many() -> None:
     model = "{name: cnn, depth: {int: [1, 3]}, width: {choice: [4, 8]}}"
     assert plan.count_trials(space(model, rest="search: {sampler: grid}\n")) == 6

@@ -62,6 +62,11 @@ def test_a_grid_of_10_to_the_10_is_refused_and_not_built() -> None:
         grid.size(space(model, train))
 
 
+def test_points_that_break_a_rule_are_counted_and_a_huge_range_is_not_built() -> None:
+    assert grid.count(space("{name: cnn, kernel: {int: [3, 7]}}")) == 5
+    assert grid.count(space("{name: cnn, width: {logint: [8, 100000]}}")) == 10_001
+
+
 def test_the_size_of_a_space_is_counted_up_to_a_limit_or_endless() -> None:
     assert grid.count(space("{name: cnn, depth: {int: [1, 3]}}")) == 3
     text = "name: g\ndata: {dataset: digits}\nmodel: {name: cnn, dropout: {uniform: [0, 0.5]}}\n"

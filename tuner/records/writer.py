@@ -65,7 +65,10 @@ class RunFolder:
     def start_trial(self, trial_id: str, params: Mapping[str, Any]) -> None:
         """Make a trial's folder with its resolved configuration."""
         folder = self.trial(trial_id)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise _full(error, folder) from error
         write_whole(folder / "params.json", _strict(params, indent=1) + "\n")
 
     def write_row(self, trial_id: str, row: Mapping[str, Any]) -> None:
@@ -78,7 +81,6 @@ class RunFolder:
 
     def close(self) -> None:
         """Let go of the lock."""
-        (self.path / "run.lock.json").unlink(missing_ok=True)
         self._lock.release()
 
     def __enter__(self) -> RunFolder:
@@ -98,7 +100,13 @@ class RunFolder:
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
             try:
-                os.write(descriptor, data)
+                size = os.fstat(descriptor).st_size
+                try:
+                    while data:
+                        data = data[os.write(descriptor, data) :]
+                except OSError:
+                    os.ftruncate(descriptor, size)  # a torn line would take the next one with it
+                    raise
                 os.fsync(descriptor)  # 0.3 to 0.5 ms: what was reported is on disk
             finally:
                 os.close(descriptor)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.errors import SearchFailed
 from tuner.records.writer import RunFolder
 from tuner.search.rungs import Rungs
 from tuner.search.sampler import Proposal, Sampler, State
@@ -85,7 +86,12 @@ class Conductor:
         """A new trial, written down; None when there is none to start."""
         if self.over:
             return None
-        proposal = self._sampler.ask()
+        try:
+            proposal = self._sampler.ask()
+        except SearchFailed:
+            if self.best() is None:
+                raise
+            proposal = None  # what was found stays found
         if proposal is None:
             self._exhausted = True
             return None

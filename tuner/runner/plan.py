@@ -69,6 +69,30 @@ class Plan:
         return RAY_START + self.expected_epochs * epoch / self.at_once
 
 
+MOST_SIZES = 10
+"""Image sizes that a search may have: each is a cache of its own on the disk."""
+
+
+class Sizes(dict[int | None, Prepared]):
+    """The decoded images by image size; a size that a configuration asks for is prepared when it first does.
+
+    Raises:
+        BadInput: one size more than `MOST_SIZES`.
+    """
+
+    def __init__(self, make: Callable[[int | None], Prepared]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, size: int | None) -> Prepared:
+        if len(self) >= MOST_SIZES:
+            raise BadInput(
+                f"data.image_size: more than {MOST_SIZES} sizes, each with a cache of its own; write a choice of a few"
+            )
+        made = self[size] = self._make(size)
+        return made
+
+
 RAY_START = 8.0
 """Seconds from `ray.init` to the first step, torch's import in the workers included; 7.6 to 10.3 were seen."""
 
@@ -83,10 +107,8 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     fixed = space.fixed
     root = None if fixed.data.root is None else str(Path(fixed.data.root).expanduser().resolve())
     data = fixed.data.model_copy(update={"root": root})
-    prepared = {
-        size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress)
-        for size in image_sizes(space)
-    }
+    prepared = Sizes(lambda size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress))
+    prepared[fixed.data.image_size]  # at least one, to know the images
     preflight = look(space, model_counter(prepared, device))
     check_batch(next(iter(prepared.values())).facts, preflight.batch_size)
     trials = count_trials(space)
@@ -113,15 +135,6 @@ def model_counter(prepared: Mapping[int | None, Prepared], device: str) -> Calla
         return Size(size.params, size.multiply_adds)
 
     return count
-
-
-def image_sizes(space: Space) -> list[int | None]:
-    """Every image size that the space can ask for."""
-    for parameter in space.parameters:
-        if parameter.path == "data.image_size":
-            values = parameter.distribution.grid() or ()
-            return [value for value in values if isinstance(value, int)]
-    return [space.fixed.data.image_size]
 
 
 def count_trials(space: Space) -> int:

@@ -37,6 +37,7 @@ class Progress:
         self._start = time.monotonic()
         self._first: float | None = None
         self._drawn = 0.0
+        self._gone = False
         self._columns = columns(plan.space.parameters)
 
     def __enter__(self) -> Progress:
@@ -57,7 +58,14 @@ class Progress:
             self._live.__exit__(None, None, None)
 
     def watch(self, conductor: Conductor) -> None:
-        """Show the state of the search; draws four times a second at most."""
+        """Show the state of the search; draws four times a second at most. A closed pipe ends the showing, no more."""
+        if not self._gone:
+            try:
+                self._show(conductor)
+            except OSError:
+                self._gone = True
+
+    def _show(self, conductor: Conductor) -> None:
         known = {trial.id for trial in self._ended}
         new = [trial for trial in conductor.trials.values() if trial.state and trial.id not in known]
         self._ended.extend(new)

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, TextIO
 
-from tuner.errors import ClusterLost, HypertuneError, SearchFailed
+from tuner.errors import ClusterLost, SearchFailed
 from tuner.records.writer import RunFolder, now
 from tuner.runner.conductor import Conductor, Trial
 from tuner.runner.plan import Plan, count_cores, model_counter
@@ -28,16 +28,19 @@ from tuner.search.sampler import Sampler
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. `signal` is the number of the signal that ended it, 0 for none."""
+    """How a run ended. `signal` is the number of the signal that ended it, 0 for none; `broken`: an error did."""
 
     path: Path
     conductor: Conductor
     seconds: float
     signal: int = 0
+    broken: bool = False
 
     @property
     def status(self) -> str:
         """The word in run.json."""
+        if self.broken:
+            return "failed"
         if self.signal:
             return "interrupted"
         counts = self.conductor.counts()
@@ -64,16 +67,17 @@ def run(plan: Plan, folder: RunFolder, watch: Watch) -> Outcome:
         conductor = Conductor(
             space, sampler, folder, trials=plan.trials, full=plan.full, seconds=space.fixed.search.seconds
         )
-        reason = ""
+        reason, broken, number = "", False, 0
         try:
-            search(plan, folder.path, conductor, watch, caught)
-        except HypertuneError as error:
-            reason = str(error)
+            if search(plan, folder.path, conductor, watch, caught):
+                number = caught[0]
+                reason = signal.Signals(number).name
+        except BaseException as error:
+            reason, broken = str(error) or type(error).__name__, True
             raise
         finally:
-            reason = reason or (signal.Signals(caught[0]).name if caught else "")
             conductor.interrupt(reason or "the search ended")
-            outcome = Outcome(folder.path, conductor, time.monotonic() - start, caught[0] if caught else 0)
+            outcome = Outcome(folder.path, conductor, time.monotonic() - start, number, broken)
             folder.write_event("run_ended", status=outcome.status, reason=reason)
             folder.write_run(
                 status=outcome.status, ended=now(), seconds=round(outcome.seconds, 3), counts=conductor.counts()
@@ -81,8 +85,8 @@ def run(plan: Plan, folder: RunFolder, watch: Watch) -> Outcome:
     return outcome
 
 
-def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: list[int]) -> None:
-    """Start Ray in a neutral directory, let Tune drive the conductor, stop Ray. Returns early on a signal.
+def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: list[int]) -> bool:
+    """Start Ray in a neutral directory, let Tune drive the conductor, stop Ray; whether a signal cut it short.
 
     Raises:
         HypertuneError: what the conductor raised, or Ray's own troubles.
@@ -133,7 +137,7 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
             raise ClusterLost(f"Ray did not start: {error}; its log is {path / 'ray.log'}") from error
         install(caught)  # ray.init replaces SIGTERM's handler
         if caught:
-            return
+            return True
         tuner = tune.Tuner(
             tune.with_resources(TrialTrainable, {"cpu": resources.cpu, "gpu": resources.gpu}),
             tune_config=tune.TuneConfig(
@@ -158,12 +162,14 @@ def search(plan: Plan, path: Path, conductor: Conductor, watch: Watch, caught: l
     except Through as through:
         if through.error:
             raise through.error from None
+        return True
     except tune.TuneError as error:
         raise SearchFailed(f"Ray Tune gave up: {error}; its log is {path / 'ray.log'}") from error
     finally:
         ray.shutdown()
         os.chdir(home)
         shutil.rmtree(scratch, ignore_errors=True)
+    return False
 
 
 SETTINGS = {
@@ -187,9 +193,8 @@ def install(caught: list[int]) -> None:
     def note(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         if len(caught) > 1:
-            import ray
-
-            node = ray._private.worker._global_node
+            worker = sys.modules.get("ray._private.worker")  # Ray may be in the middle of its import
+            node = getattr(worker, "_global_node", None)
             if node is not None:
                 node.kill_all_processes(check_alive=False, allow_graceful=False)
             os._exit(128 + number)

@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Iterator
 
 from tuner.errors import BadInput
-from tuner.spec.distributions import Plain
+from tuner.spec.check import walk
+from tuner.spec.distributions import Int, LogInt, Plain
 from tuner.spec.space import Parameter, Space
 
 LARGEST = 10_000
@@ -20,12 +21,14 @@ def points(space: Space) -> Iterator[dict[str, Plain]]:
     chosen is never opened and nothing is built ahead.
     """
     digits: list[int] = []
+    known: dict[str, tuple[Plain, ...]] = {}
     while True:
         sizes: list[int] = []
         point: dict[str, Plain] = {}
 
         def choose(parameter: Parameter, sizes: list[int] = sizes, point: dict[str, Plain] = point) -> Plain:
-            values = parameter.distribution.grid()
+            values = known.setdefault(parameter.name, ()) or parameter.distribution.grid()
+            known[parameter.name] = values or ()
             assert values is not None  # the space file's check refuses a grid over a range without a step
             if len(sizes) == len(digits):
                 digits.append(0)
@@ -33,7 +36,7 @@ def points(space: Space) -> Iterator[dict[str, Plain]]:
             sizes.append(len(values))
             return value
 
-        space.resolve(choose)
+        walk(space.tree, choose)  # not `resolve`: a point that breaks a rule is the sampler's to pass over
         yield point
         while digits and digits[-1] + 1 == sizes[len(digits) - 1]:
             digits.pop()
@@ -44,7 +47,10 @@ def points(space: Space) -> Iterator[dict[str, Plain]]:
 
 def count(space: Space) -> int | None:
     """Number of points, `LARGEST` + 1 for any number above it; None where a range is continuous."""
-    if any(parameter.distribution.grid() is None for parameter in space.parameters):
+    ranges = [p.distribution for p in space.parameters]
+    if any(isinstance(d, Int | LogInt) and (d.high - d.low) // (d.step or 1) >= LARGEST for d in ranges):
+        return LARGEST + 1  # told without building it
+    if any(d.grid() is None for d in ranges):
         return None
     return sum(1 for _ in itertools.islice(points(space), LARGEST + 1))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tuner.errors import BadInput, Infeasible
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
-from tuner.spec.space import Choose, Parameter, Space
+from tuner.spec.space import Choose, Parameter, Space, Start
 from tuner.spec.trial_config import TrialConfig
 
 
@@ -69,10 +69,10 @@ def resolve(space: Space, choose: Choose) -> TrialConfig:
 
 
 def look(space: Space, count: CountModel) -> Preflight:
-    """Draw configurations, and both ends of every parameter, and count their models.
+    """Draw configurations, the one of all low ends and the one of all high ends too, and count their models.
 
     Raises:
-        BadInput: none of them can be built; the text gives the first reason.
+        BadInput: none of them can be built, or a starting point cannot; the text gives the first reason.
     """
     chance = random.Random(space.fixed.seed)
     sizes: list[tuple[Size, TrialConfig]] = []
@@ -85,6 +85,8 @@ def look(space: Space, count: CountModel) -> Preflight:
     def by_chance(parameter: Parameter) -> Plain:
         return draw(parameter, chance)
 
+    for start in space.starts:
+        _check_start(space, start, count, chance)
     for choose in [end(0), end(-1), *[by_chance] * (SAMPLES if space.parameters else 0)]:
         try:
             config = resolve(space, choose)
@@ -104,3 +106,15 @@ def look(space: Space, count: CountModel) -> Preflight:
         epochs=max(config.train.epochs for _, config in sizes),
         batch_size=max(config.train.batch_size for _, config in sizes),
     )
+
+
+def _check_start(space: Space, start: Start, count: CountModel, chance: random.Random) -> None:
+    """Refuse a starting point that cannot be built, whatever its open settings are."""
+    reason = ""
+    for _ in range(20):
+        try:
+            count(resolve(space, lambda p: start.fixed[p.name] if p.name in start.fixed else draw(p, chance)))
+            return
+        except Infeasible as error:
+            reason = str(error)
+    raise BadInput(f"search.start_from: {start.label} cannot be built: {reason}")

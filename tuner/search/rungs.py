@@ -2,6 +2,7 @@
 
 A trial that reaches a rung goes on when it is among the best 1/factor of all that have reached it so far. One value a
 trial and rung, at exactly the rung's epoch, whatever order results come in. A value that is not a number is the worst.
+Equal values go on together: among trials that are all at chance level none is stopped for arriving later.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class Sampler:
         self._space = space
         self._count = count
         self._sign = 1 if space.fixed.search.mode == "max" else -1
+        self._refused = 0
         with quiet():
             self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0, usual=True))
         self._open: dict[int, optuna.Trial] = {}
@@ -138,6 +139,7 @@ class Sampler:
                 config = resolve(self._space, choose)
                 self._count(config)
             except Infeasible:
+                self._refused += 1
                 self.study.tell(trial, state=told.PRUNED)
                 raise
         key = json.dumps(parameters, sort_keys=True)
@@ -156,7 +158,10 @@ class Sampler:
         if isinstance(config, Tpe) and usual:
             # group: conditional parameters are modelled together with those that exist at the same time.
             return optuna.samplers.TPESampler(
-                seed=seed, multivariate=True, group=True, n_startup_trials=config.startup_trials
+                seed=seed,
+                multivariate=True,
+                group=True,
+                n_startup_trials=config.startup_trials + self._refused,  # those were told too, but never trained
             )
         return optuna.samplers.RandomSampler(seed=seed)
 

@@ -25,7 +25,7 @@ _CLOSED = {
 
 def why_not_searched(path: str) -> str:
     """Why the field at this path may not be searched; empty where it may."""
-    if any(path == root or path.startswith(root + ".") for root in _OPEN):
+    if any(path == root or path.startswith((f"{root}.", f"{root}[")) for root in _OPEN):
         return ""
     return _CLOSED.get(path.split(".")[0], "the whole file is one space")
 

@@ -8,7 +8,7 @@ from typing import Any
 from tuner.spec.build import BROKEN, Builder
 from tuner.spec.distributions import Choice, Plain, SameAs, text_of
 from tuner.spec.parameter import Parameter, PerBlock
-from tuner.spec.trial_config import SpaceConfig
+from tuner.spec.trial_config import SpaceConfig, TrialConfig
 
 
 def check_same_as(builder: Builder, tree: Mapping[str, Any]) -> None:
@@ -16,7 +16,10 @@ def check_same_as(builder: Builder, tree: Mapping[str, Any]) -> None:
     for target, at in builder.same_as:
         here = {c.name: c.values[0] for c in at.when if c.values}
         deeper = {c.name: c.above for c in at.when if c.above is not None}
-        why = _missing(tree, target.path.split("."), here, deeper)
+        parts = target.path.split(".")
+        why = _missing(tree, parts, here, deeper)
+        if not why and parts[0] not in TrialConfig.model_fields:
+            why = "is no part of a trial; point at a value of data, model or train"
         if why:
             builder.report(at.place, f"{at.name}: same_as: {target.path}: {why}", at)
 
