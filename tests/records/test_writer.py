@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.errors import BadInput, NoSpace
+from tuner.errors import BadInput, HypertuneError, NoSpace
 from tuner.records import writer
 from tuner.records.writer import RunFolder
 
@@ -104,3 +104,11 @@ def test_a_line_that_does_not_fit_is_not_left_torn(tmp_path: Path) -> None:
     done = run_python(code)
     assert "NoSpace" in done.stderr
     assert [line["event"] for line in lines(tmp_path / "events.jsonl")] == ["a"]
+
+
+def test_a_trial_folder_that_cannot_be_made_is_an_error_of_ours_but_not_a_full_disk(tmp_path: Path) -> None:
+    with RunFolder(tmp_path) as folder:
+        (tmp_path / "trials").write_text("a file in the way")
+        with pytest.raises(HypertuneError, match="cannot write") as caught:
+            folder.start_trial("001", {})
+    assert not isinstance(caught.value, NoSpace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from tuner.errors import BadInput, Locked, NoSpace
+from tuner.errors import BadInput, HypertuneError, Locked, NoSpace
 
 FORMAT = 1
 """Raised when a reader of run folders must know."""
@@ -194,8 +195,9 @@ def write_whole(path: Path, text: str) -> None:
         raise _full(error, path) from error
 
 
-def _full(error: OSError, path: Path) -> NoSpace:
-    return NoSpace(f"cannot write {path}: {error.strerror}; what was written before is kept")
+def _full(error: OSError, path: Path) -> HypertuneError:
+    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else HypertuneError
+    return kind(f"cannot write {path}: {error.strerror}; what was written before is kept")
 
 
 def _strict(value: Mapping[str, Any], indent: int | None = None) -> str:
