@@ -11,6 +11,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tuner.spec.objective import (
+    METRICS,
+    MODES,
+    Constraint,
+    Counted,
+    Measured,
+    Metric,
+    Mode,
+    Objective,
+    parse_constraint,
+)
+
 # YAML gives lists; strict mode would want tuples. Items stay strict: "3" is no number, true is no 1.
 Items = Field(strict=False)
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -251,10 +263,29 @@ class TrialConfig(Section):
 # ---------------------------------------------------------------- search
 
 
+class Auto(Section):
+    """Chooses a sampler by the space and the budget, and says why."""
+
+    name: Literal["auto"] = "auto"
+
+
 class RandomSampler(Section):
     """Independent draws from the space."""
 
     name: Literal["random"] = "random"
+
+
+class Grid(Section):
+    """Every combination once, in the order written; continuous ranges need a step."""
+
+    name: Literal["grid"] = "grid"
+
+
+class Qmc(Section):
+    """Quasi-random points that fill the space more evenly than chance (Bergstra and Bengio, 2012)."""
+
+    name: Literal["qmc"] = "qmc"
+    sequence: Literal["sobol", "halton"] = Field("sobol", description="which sequence")
 
 
 class Tpe(Section):
@@ -262,12 +293,32 @@ class Tpe(Section):
 
     name: Literal["tpe"] = "tpe"
     startup_trials: Count = Field(10, description="random trials before the model takes over")
+    candidates: Count = Field(24, description="points weighed against each other for each suggestion")
 
 
-class Grid(Section):
-    """Every combination once, in the order written; continuous ranges need a step."""
+class Gp(Section):
+    """Gaussian process with log expected improvement: for few, expensive trials."""
 
-    name: Literal["grid"] = "grid"
+    name: Literal["gp"] = "gp"
+    startup_trials: Count = Field(10, description="random trials before the model takes over")
+
+
+class CmaEs(Section):
+    """Covariance matrix adaptation (Hansen, 2016) over the numbers that always exist; it learns from finished trials."""
+
+    name: Literal["cmaes"] = "cmaes"
+    startup_trials: Count = Field(1, description="random trials before the model takes over")
+    population: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="trials a generation; default: 4 + 3 ln(number of settings)"
+    )
+
+
+class Nsga2(Section):
+    """Genetic search for several objectives (Deb et al., 2002)."""
+
+    name: Literal["nsga2"] = "nsga2"
+    population: Annotated[int, Field(ge=2)] = Field(20, description="trials a generation")
+    crossover: float = Field(0.9, ge=0, le=1, description="probability that a child has two parents")
 
 
 class NoScheduler(Section):
@@ -282,15 +333,51 @@ class Asha(Section):
     name: Literal["asha"] = "asha"
     grace: Count = Field(1, description="epochs before a trial may be stopped; the first rung")
     factor: Annotated[int, Field(ge=2)] = Field(3, description="one of so many goes on at each rung")
+    brackets: Count = Field(1, description="groups of trials, each with a grace `factor` times that of the one before")
 
 
-# Metrics of an epoch that can drive a search, and their direction.
-Metric = Literal["val_accuracy", "val_macro_f1", "val_loss"]
-METRICS: dict[Metric, Literal["max", "min"]] = {
-    "val_accuracy": "max",
-    "val_macro_f1": "max",
-    "val_loss": "min",
-}
+class Hyperband(Section):
+    """Asynchronous Hyperband (Li et al., 2018, 2020): as many brackets as fit, trials spread as Hyperband does."""
+
+    name: Literal["hyperband"] = "hyperband"
+    grace: Count = Field(1, description="epochs before a trial of the most eager bracket may be stopped")
+    factor: Annotated[int, Field(ge=2)] = Field(3, description="one of so many goes on at each rung")
+
+
+class Median(Section):
+    """Median stopping rule (Golovin et al., 2017): stops a trial whose best so far is below the median of averages."""
+
+    name: Literal["median"] = "median"
+    grace: Count = Field(1, description="epochs before a trial may be stopped")
+    least: Annotated[int, Field(ge=2)] = Field(3, description="other trials that must have reached the epoch")
+
+
+class Pbt(Section):
+    """Population-based training (Jaderberg et al., 2017): the worst go on from the best ones' weights, changed a little.
+
+    The population is all trials of the search; every `every` epochs they wait for each other.
+    """
+
+    name: Literal["pbt"] = "pbt"
+    every: Count = Field(4, description="epochs between two comparisons")
+    mutate: Annotated[tuple[str, ...], Items] | None = Field(
+        None, description="searched fields that change; default: all that may change in mid-run"
+    )
+    share: float = Field(0.25, gt=0, le=0.5, description="share of the worst that is replaced, and of the best copied")
+    resample: float = Field(0.25, ge=0, le=1, description="probability that a field is drawn anew, not changed a little")
+
+
+# Fields whose value a running trial can change: no shape of weights or optimiser state depends on them.
+MID_RUN = (
+    "train.optimizer.lr",
+    "train.optimizer.weight_decay",
+    "train.optimizer.momentum",
+    "train.optimizer.betas",
+    "train.optimizer.alpha",
+    "train.batch_size",
+    "model.dropout",
+    "data.augment",
+)
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)")
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -309,32 +396,72 @@ def parse_duration(text: str) -> float:
 
 
 class Search(Section):
-    """How configurations are chosen and stopped."""
+    """How configurations are chosen and stopped, and what happens when one fails."""
 
     trials: Count = Field(20, description="number of trials")
     time: str | None = Field(None, description="time budget, like 90s, 30m or 2h; running epochs are ended")
-    metric: Metric = Field("val_accuracy", description="what the search improves")
-    sampler: RandomSampler | Tpe | Grid = Field(
-        default_factory=Tpe, discriminator="name", description="which configuration next"
+    metric: Metric | dict[Metric | Counted | Measured, Mode] = Field(
+        "val_accuracy", description="what the search improves, or several with max or min; the first stops trials"
     )
-    scheduler: NoScheduler | Asha = Field(
+    constraints: Annotated[tuple[str, ...], Items] = Field(
+        (), description="rules like params <= 200000 or latency_ms <= 5 that a configuration must keep"
+    )
+    sampler: Auto | RandomSampler | Grid | Qmc | Tpe | Gp | CmaEs | Nsga2 = Field(
+        default_factory=Auto, discriminator="name", description="which configuration next"
+    )
+    scheduler: NoScheduler | Asha | Hyperband | Median | Pbt = Field(
         default_factory=Asha, discriminator="name", description="which trial to stop early"
     )
     start_from: Annotated[tuple[dict[str, Any], ...], Items] = Field(
         (), description="configurations to try first: names or paths with values, plus label and to_the_end"
     )
+    repeats: Count = Field(1, description="seeds that the best early configuration is trained with, to know the noise")
+    retries: Annotated[int, Field(ge=0)] = Field(2, description="times that a trial goes on after its process died")
+    out_of_memory: Literal["fail", "retry_alone"] = Field(
+        "fail", description="what becomes of a trial that ran out of memory; retry_alone: once, with nothing beside it"
+    )
+    hang_after: str = Field("5m", description="a trial without an epoch for so long, and for ten usual ones, is ended")
+    max_failed: float = Field(0.2, ge=0, le=1, description="share of failed trials above which the run exits with 1")
+    keep_checkpoints: Count | None = Field(
+        3, description="best trials whose weights are kept; null: those of every trial"
+    )
 
-    @field_validator("time")
+    @field_validator("time", "hang_after")
     @classmethod
     def _duration(cls, value: str | None) -> str | None:
         if value is not None:
             parse_duration(value)
         return value
 
+    @field_validator("metric")
+    @classmethod
+    def _first_drives(cls, value: str | dict[str, Mode]) -> str | dict[str, Mode]:
+        for place, (metric, mode) in enumerate(value.items() if isinstance(value, dict) else ()):
+            if place == 0 and metric not in METRICS:
+                raise ValueError(f"the first decides which trial is stopped: one of {', '.join(METRICS)}, not {metric}")
+            if mode != MODES[metric]:
+                raise ValueError(f"{metric}: better is {MODES[metric]}, got {mode}")
+        if value == {}:
+            raise ValueError("must name a metric at least")
+        return value
+
+    @field_validator("constraints")
+    @classmethod
+    def _rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            parse_constraint(text)
+        return value
+
     @property
-    def mode(self) -> Literal["max", "min"]:
-        """Direction of the metric."""
-        return METRICS[self.metric]
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is improved, the one that drives the scheduler first."""
+        modes = self.metric if isinstance(self.metric, dict) else {self.metric: METRICS[self.metric]}
+        return tuple(Objective(metric, mode) for metric, mode in modes.items())
+
+    @property
+    def rules(self) -> tuple[Constraint, ...]:
+        """The constraints."""
+        return tuple(parse_constraint(text) for text in self.constraints)
 
     @property
     def seconds(self) -> float | None:
@@ -379,6 +506,15 @@ KINDS: dict[str, dict[str, type[Section]]] = {
     "model": {"cnn": Cnn},
     "train.optimizer": {"adam": Adam, "adamw": AdamW, "sgd": Sgd, "rmsprop": RmsProp},
     "train.schedule": {"constant": Constant, "onecycle": OneCycle},
-    "search.sampler": {"random": RandomSampler, "tpe": Tpe, "grid": Grid},
-    "search.scheduler": {"none": NoScheduler, "asha": Asha},
+    "search.sampler": {
+        "auto": Auto,
+        "random": RandomSampler,
+        "grid": Grid,
+        "qmc": Qmc,
+        "tpe": Tpe,
+        "gp": Gp,
+        "cmaes": CmaEs,
+        "nsga2": Nsga2,
+    },
+    "search.scheduler": {"none": NoScheduler, "asha": Asha, "hyperband": Hyperband, "median": Median, "pbt": Pbt},
 }

@@ -1,0 +1,95 @@
+"""What a search improves and what it must keep to: objectives and constraints over named metrics."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Mode = Literal["max", "min"]
+Metric = Literal["val_accuracy", "val_macro_f1", "val_loss"]
+Counted = Literal["params", "flops", "memory_mb", "model_mb"]
+Measured = Literal["latency_ms", "epoch_seconds", "peak_memory_mb", "accuracy_gap"]
+
+# Metrics of an epoch that can drive a search: the scheduler judges by them.
+METRICS: dict[Metric, Mode] = {"val_accuracy": "max", "val_macro_f1": "max", "val_loss": "min"}
+# Known before a trial is trained.
+COUNTED: dict[Counted, Mode] = {"params": "min", "flops": "min", "memory_mb": "min", "model_mb": "min"}
+# Known after an epoch; beside the first objective, or in a constraint.
+MEASURED: dict[Measured, Mode] = {
+    "latency_ms": "min",
+    "epoch_seconds": "min",
+    "peak_memory_mb": "min",
+    "accuracy_gap": "min",
+}
+MODES: dict[str, Mode] = {**METRICS, **COUNTED, **MEASURED}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A metric and its direction."""
+
+    metric: str
+    mode: Mode
+
+    @property
+    def sign(self) -> int:
+        """+1 where larger is better, -1 where smaller is."""
+        return 1 if self.mode == "max" else -1
+
+    def score(self, row: Mapping[str, Any]) -> float:
+        """The row's value turned so that larger is better; minus infinity where there is none or it is not finite."""
+        value = number(row.get(self.metric))
+        return self.sign * value if math.isfinite(value) else -math.inf
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A metric that must not pass a bound."""
+
+    metric: str
+    sense: Literal["<=", ">="]
+    bound: float
+
+    @property
+    def counted(self) -> bool:
+        """Whether it can be checked before anything is trained."""
+        return self.metric in COUNTED
+
+    def excess(self, value: float) -> float:
+        """By how much the value passes the bound; 0 or less where it keeps to it."""
+        return value - self.bound if self.sense == "<=" else self.bound - value
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.sense} {self.bound:,.10g}"
+
+
+_RULE = re.compile(r"\s*(\w+)\s*(<=|>=)\s*(\S+)\s*")
+
+
+def parse_constraint(text: str) -> Constraint:
+    """A constraint like `params <= 200000` or `latency_ms <= 5`.
+
+    Raises:
+        ValueError: the text is none, or it names no metric.
+    """
+    match = _RULE.fullmatch(text)
+    if not match:
+        raise ValueError(f"no constraint: {text!r}; write METRIC <= NUMBER or METRIC >= NUMBER")
+    metric, sense, bound = match.groups()
+    if metric not in MODES:
+        raise ValueError(f"no such metric: {metric}; there are {', '.join(MODES)}")
+    try:
+        value = float(bound.replace("_", ""))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r}: {bound} is no number")
+    return Constraint(metric, "<=" if sense == "<=" else ">=", value)
+
+
+def number(value: Any) -> float:
+    """A metric as read from a row; null is not a number."""
+    return math.nan if value is None else float(value)
