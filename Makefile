@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test fast lint types clean
+.PHONY: run test fast chaos lint types clean
 
 run: .venv/installed
 	$(BIN)/hypertune run search_spaces/digits.yaml
@@ -14,7 +14,11 @@ test: lint types .venv/installed-test
 
 # The part of the tests that starts no Ray.
 fast: .venv/installed-test
-	$(BIN)/python -m pytest -m "not ray"
+	$(BIN)/python -m pytest -m "not ray and not chaos"
+
+# The long form of the kill tests: every fault, many times; about ten minutes.
+chaos: .venv/installed-test
+	$(BIN)/python -m pytest -m "ray or chaos" tests/runner/test_chaos.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
@@ -27,7 +31,7 @@ types: .venv/installed-test
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hypertune needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing hypertune with torch and Ray into .venv: about 5 GB, some minutes, once"
+	@echo "installing hypertune with torch and Ray into .venv: about 6.5 GB, some minutes, once"
 	$(PIP) --editable .
 	@touch $@
 

@@ -13,12 +13,13 @@ from analysis.runs import RunSummary
 
 
 def write(summaries: Iterable[RunSummary], out: Path) -> Path:
-    """Writes the page to the file `out`, by way of a temporary file beside it. Returns it.
+    """Writes the page to the file `out`, by way of a temporary file beside it; makes its folder. Returns it.
 
     Raises:
         OSError: the file cannot be written.
     """
     page = pages.render("index.html.jinja", groups=groups(summaries, out.parent))
+    out.parent.mkdir(parents=True, exist_ok=True)
     pages.put(out, lambda path: path.write_text(page, encoding="utf-8"))
     return out
 

@@ -148,14 +148,15 @@ def from_config(parameters: Sequence[Parameter], config: Mapping[str, Any]) -> d
     values: dict[str, Any] = {}
     for parameter in parameters:
         try:
-            if all(_holds(condition, values) for condition in parameter.active_when):
+            if all(holds(condition, values) for condition in parameter.active_when):
                 values[parameter.name] = plain(look_up(config, parameter.column))
         except KeyError:
             continue
     return values
 
 
-def _holds(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+def holds(condition: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
+    """Whether a condition of `active_when` holds for these values by name."""
     value = values.get(str(condition.get("name")))
     if "above" in condition and condition["above"] is not None:
         return is_number(value) and value > condition["above"]

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from analysis.folder import Folder, parse, readable
+from analysis.goal import Mode, Objective
 from analysis.parameters import flatten, infer, plain
-from analysis.raw import RESERVED, Mode, RawRun, RawTrial, Row, choose_objective, keep_last, number
+from analysis.raw import RESERVED, RawRun, RawTrial, Row, choose_objective, number, once
 from analysis.run_folder import last_line
 
 ALIVE = 600.0  # s: Ray leaves no sign of life; a run that wrote within this time is taken as running
@@ -78,8 +79,9 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
         _read_trial(folder, name, snapshot.trials.get(name, {}), listed) for name in _trial_names(folder, snapshot)
     ]
     found.sort(key=lambda one: number(one.started, missing=math.inf))
+    recorded = [] if snapshot.metric is None else [Objective(snapshot.metric, None)]
     metric, mode = choose_objective(
-        (row for one in found for row in one.rows), (snapshot.metric, None), (metric, mode), folder.problems
+        (row for one in found for row in one.rows), recorded, (metric, mode), folder.problems
     )
     newest = max((one.newest for one in found if one.newest == one.newest), default=snapshot.began)
     starts = [moment for moment in (snapshot.began, *(one.started for one in found)) if moment == moment]
@@ -177,7 +179,7 @@ def _read_trial(folder: Folder, name: str, entry: Mapping[str, Any], listed: Col
         name=name,
         trial_id=readable(str(entry.get("trial_id") or last.get("trial_id") or name)),
         status=str(status),
-        rows=keep_last(map(_make_row, lines), f"{readable(name)}/{source}", folder.problems),
+        rows=once(map(_make_row, lines), "last", f"{readable(name)}/{source}", folder.problems),
         settings={path: plain(value) for path, value in flatten(config or {}).items()},
         error=error,
         started=number(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from analysis import ray_folder, run_folder
 from analysis.folder import Folder, Unreadable, readable
-from analysis.raw import Mode, RawRun
+from analysis.goal import Mode
+from analysis.raw import RawRun
 
 EXPECTED = "expected a run folder (run.json, events.jsonl, trials/) or a Ray Tune one (experiment_state-*.json, trials)"
 

@@ -13,9 +13,10 @@ from typing import Any, cast
 
 import pandas as pd
 
-from analysis import fidelity, pages, style, tables
+from analysis import fidelity, pages, pareto, style, tables
 from analysis.plots import FIGURES
 from analysis.plots.dimensions import dimensions, texts
+from analysis.repeats import repeats
 from analysis.results import Results
 
 TOP = 10  # rows of the table that are not folded away
@@ -36,7 +37,9 @@ def write(results: Results, out: Path | None = None, *, x: str | None = None, co
 
     out = results.path / "report" if out is None else out
     given = {"interaction": {"x": x, "color": color}}
-    computed = {name: kind.compute(results, **given.get(name, {})) for name, kind in FIGURES.items()}
+    several = len(pareto.objectives(results)) > 1
+    kinds = {name: kind for name, kind in FIGURES.items() if several or name != "pareto"}
+    computed = {name: kind.compute(results, **given.get(name, {})) for name, kind in kinds.items()}
     (out / "figures").mkdir(parents=True, exist_ok=True)
     pages.put(out / "trials.csv", lambda path: tables.write_csv(results.trials, path))
     pages.put(out / "epochs.csv", lambda path: tables.write_csv(results.epochs, path))
@@ -44,7 +47,7 @@ def write(results: Results, out: Path | None = None, *, x: str | None = None, co
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
         for name, kind in FIGURES.items():
             target = out / "figures" / f"{name}.png"
-            if computed[name].note:
+            if name not in computed or computed[name].note:
                 target.unlink(missing_ok=True)
             else:
                 figure = kind.draw_static(computed[name])
@@ -70,7 +73,9 @@ def _page(results: Results, computed: Mapping[str, Any], images: Path) -> str:
         headers=ranked.headers,
         top=ranked.rows[:TOP],
         all=ranked.rows,
-        figures=[(name, kind, computed[name].note) for name, kind in FIGURES.items()],
+        noise=_noise(results),
+        figures=[(name, FIGURES[name], it.note) for name, it in computed.items()],
+        front=tables.front(results) if "pareto" in computed else None,
         asked=tables.asked(results.parameters),
         small_print=_small_print(results),
         problems=results.problems,
@@ -107,8 +112,9 @@ def _count(n: Any, one: str, many: str | None = None) -> str:
 
 def _head(results: Results) -> list[str]:
     """Lines under the name: what was searched on what; how it went; when and where."""
-    run, states = results.run, results.trials["state"].value_counts()
-    what = _count(len({p.column for p in results.parameters}), "setting") + " searched"
+    repeated = results.trials["repeat_of"].notna()
+    run, states = results.run, results.trials.loc[~repeated, "state"].value_counts()
+    what = _count(len(results.parameters), "setting") + " searched"
     if dataset := _get(run, "data", "dataset"):
         what += f" on {dataset}"
         train, validation, classes = (_get(run, "data", k) for k in ("train", "validation", "classes"))
@@ -119,10 +125,12 @@ def _head(results: Results) -> list[str]:
         if isinstance(classes, list):
             what += ", " + _count(len(classes), "class", "classes")
     shown = {"finished": "finished", "stopped": "stopped early"}
-    shown |= {str(s): str(s) for s in sorted(states.index) if s not in shown}
+    shown |= {str(s): style.words(str(s)) for s in sorted(states.index) if s not in shown}
     ended = ", ".join(f"{states[s]:,} {text}" for s, text in shown.items() if s in states) or "none began"
     epochs = int(results.trials["epochs"].fillna(0).sum())
-    how = f"{_count(len(results.trials), 'trial')}: {ended}; {_count(epochs, 'epoch')} in all"
+    how = f"{_count(int((~repeated).sum()), 'trial')}: {ended}; "
+    how += f"{_count(int(repeated.sum()), 'repeat')}; " if repeated.any() else ""
+    how += f"{_count(epochs, 'epoch')} in all"
     where = [text for text in (style.date(_get(run, "created")), _took(run), _machine(run)) if text]
     return [what, how, *([" · ".join(where)] if where else [])]
 
@@ -164,7 +172,9 @@ def _best(results: Results) -> dict[str, Any] | None:
     metric = style.metric(results)
     values = style.metric_values(results, results.trials)
     row = cast("pd.Series[Any]", results.trials.loc[trial])
-    others = values.dropna().drop(trial).sort_values(ascending=results.mode == "min")
+    searched = values[results.eligible()].dropna()
+    sound = searched[~results.trials.loc[searched.index, "state"].isin(fidelity.LOST)]
+    others = sound.drop(trial, errors="ignore").sort_values(ascending=results.mode == "min")
     settings = []
     for dim in dimensions(results, constant=True):
         text = texts(results.trials.loc[[trial], dim.column])[0]
@@ -172,18 +182,35 @@ def _best(results: Results) -> dict[str, Any] | None:
             settings.append((dim.label, style.number(float(row[dim.column])) if dim.ordered else text))
     full, epoch = float(row["full_epochs"]), style.number(float(row["best_epoch"]))
     about = [("outcome", style.outcome(row)), ("training time", style.duration(row["seconds"]))]
-    if "params" in row and pd.notna(row["params"]):
+    goals = [style.metric(results, goal) for goal in pareto.objectives(results)]
+    about[:0] = [(goal.label, goal.text(row[goal.name])) for goal in goals if goal.name != metric.name]
+    if "params" in row and pd.notna(row["params"]) and "params" not in [goal.name for goal in goals]:
         about.insert(0, ("parameters", style.number(float(row["params"]))))
     return {
         "trial": style.called(row),
         "value": metric.text(values[trial]),
         "label": metric.label,
         "epoch": epoch if math.isnan(full) else f"{epoch} of {style.number(full)}",
-        "next": ", ".join(metric.text(v) for v in others.iloc[:2]),
+        "next": ("the next two: " if len(others) > 1 else "the next: ") * (len(others) > 0)
+        + ", ".join(metric.text(v) for v in others.iloc[:2]),
         "settings": settings,
         "about": about,
-        "count": int(values.notna().sum()),
+        "count": len(searched),
     }
+
+
+def _noise(results: Results) -> str:
+    """How far one configuration's results lie apart by the seed alone; empty where none was repeated."""
+    found = repeats(results)
+    if found is None:
+        return ""
+    metric = style.metric(results)
+    spread = f"{100 * found.deviation:.1f} points" if metric.factor == 100 else style.number(found.deviation)
+    which = style.called(results.trials.loc[found.trial])
+    return (
+        f"{which[0].upper()}{which[1:]} with {len(found.values)} seeds: {metric.text(found.mean)} on average, standard "
+        f"deviation {spread}. Differences of that size between trials may be luck."
+    )
 
 
 def _reasons(results: Results) -> list[tuple[str, int]]:
@@ -204,6 +231,7 @@ def _small_print(results: Results) -> list[tuple[str, str]]:
         "commit": _get(run, "git_commit"),
         "data fingerprint": _get(run, "data", "fingerprint"),
         "search": ", ".join(str(_get(run, k, "name")) for k in ("sampler", "scheduler") if _get(run, k, "name")),
+        "constraints": ", ".join(constraint.text for constraint in results.goal.constraints),
         "arithmetic": _get(run, "precision"),
         "command": _get(run, "command_line"),
     }

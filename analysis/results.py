@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.folder import Folder, Problems, Unreadable
+from analysis.goal import NO_GOAL, Goal, Mode
 from analysis.parameters import Parameter, is_number
-from analysis.raw import NO_METRIC, TEXTS, TRIAL_COLUMNS, Mode, RawRun, RawTrial, best_row, number
+from analysis.raw import NO_METRIC, TEXTS, TRIAL_COLUMNS, RawRun, RawTrial, best_row, number
 from analysis.read import read
 
 __all__ = ["Parameter", "Results", "Unreadable", "load"]
@@ -25,16 +26,17 @@ class Results:
     """A run, read. `kind` is "hypertune" or "ray".
 
     trials: one row a trial, index `trial` (its id, a string), in order of start. Columns: number (1, 2, ...), label,
-    state (finished | stopped | diverged | failed | interrupted | running), reason, epochs (done), best_epoch,
-    full_epochs (what it would have trained in full), seconds (of its epochs), started and ended (seconds since the
-    run began), every metric of the best epoch under its own name, then one column a parameter column (missing where
-    the parameter was not active). Label and reason are None where there is none; number and epochs are int64, all
-    other numbers float64 with NaN where unknown; a parameter's column is float64 when all its values are numbers,
-    else object.
+    state (finished | stopped | diverged | failed | out_of_memory | interrupted | running), reason, epochs (done),
+    best_epoch, full_epochs (what it would have trained in full), seconds (of its epochs), started and ended (seconds
+    since the run began), repeat_of (the trial that it repeats with another seed), breaks (the constraints that its
+    best epoch breaks, as text), every metric of the best epoch under its own name, then one column a parameter column
+    (missing where the parameter was not active). Label, reason, repeat_of and breaks are None where there is none;
+    number and epochs are int64, all other numbers float64 with NaN where unknown; a parameter's column is float64 when
+    all its values are numbers, else object.
     epochs: one row an epoch: trial, epoch, every metric under its own name as float64; where known seq, elapsed
     (seconds since the run began) and, as text, decision and reason. Other texts are kept, lists are not.
     run: what run.json says, its status made true: dead where it says running and no process does. Of a foreign run
-    status, created and the number of trials.
+    status, created and the number of trials. goal: its objectives and constraints.
     `metric` and `mode` come from the run itself, never from YAML; the best epoch is by them. None when a foreign
     folder names no metric and has none that can be guessed.
     A foreign metric named like a column above is called metric/NAME, a setting named like a column or a metric
@@ -51,12 +53,20 @@ class Results:
     mode: Mode
     run: Mapping[str, Any]
     problems: tuple[str, ...]
+    goal: Goal = NO_GOAL
+
+    def eligible(self) -> pd.Series[bool]:
+        """Which trials may be best: those of the search itself, no repeats, that break no constraint."""
+        return self.trials["repeat_of"].isna() & self.trials["breaks"].isna()
 
     def best(self) -> str | None:
-        """The trial with the best value of the metric at any epoch, whatever became of it; None if none has one."""
+        """The trial with the best value of the metric at any epoch, whatever became of it; None if none has one.
+
+        Repeats and trials that break a constraint are never best.
+        """
         if self.metric is None or self.metric not in self.trials:
             return None
-        values = self.trials[self.metric].dropna()
+        values = self.trials.loc[self.eligible(), self.metric].dropna()
         if values.empty:
             return None
         return str(values.idxmax() if self.mode == "max" else values.idxmin())
@@ -71,7 +81,8 @@ def load(path: str | Path, *, metric: str | None = None, mode: Mode | None = Non
         mode: max or min; default: as recorded, else by the metric's name.
 
     Raises:
-        Unreadable: the path is no such folder, or no trial reports the metric asked for.
+        Unreadable: the path is no such folder, no trial reports the metric asked for, or the run recorded the other
+            direction.
     """
     folder = Folder(Path(path))
     raw = read(folder, metric, mode)
@@ -93,6 +104,7 @@ def load(path: str | Path, *, metric: str | None = None, mode: Mode | None = Non
         mode=raw.mode,
         run=raw.run,
         problems=folder.problems.sentences(),
+        goal=raw.goal,
     )
 
 
@@ -134,7 +146,7 @@ def _make_column(values: list[Any], name: str, problems: Problems) -> Any:
 
 def _make_trials(raw: RawRun, metrics: Sequence[str], parameters: Sequence[Parameter]) -> pd.DataFrame:
     trials = raw.trials
-    best = [best_row(trial.rows, raw.metric, raw.mode) or {} for trial in trials]
+    best = [best_row(trial.rows, raw.metric, raw.mode, raw.goal) or {} for trial in trials]
     columns: dict[str, Any] = {
         "number": np.arange(1, len(trials) + 1, dtype=np.int64),
         "label": pd.Series([trial.label for trial in trials], dtype=object),
@@ -145,6 +157,8 @@ def _make_trials(raw: RawRun, metrics: Sequence[str], parameters: Sequence[Param
     }
     for name in ("full_epochs", "seconds", "started", "ended"):
         columns[name] = np.array([getattr(trial, name) for trial in trials], dtype=np.float64)
+    columns["repeat_of"] = pd.Series([trial.repeat_of for trial in trials], dtype=object)
+    columns["breaks"] = pd.Series([", ".join(raw.goal.broken(row)) or None for row in best], dtype=object)
     for name in metrics:
         columns[name] = np.array([number(row.get(name)) for row in best], dtype=np.float64)
     for parameter, original in zip(parameters, raw.parameters, strict=True):

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from analysis.folder import Folder, readable
+from analysis.goal import Mode, read_goal
 from analysis.parameters import Parameter, column_of, flatten, from_config, from_space, infer, look_up, plain
-from analysis.raw import STATES, Mode, RawRun, RawTrial, Row, choose_objective, keep_last, number
+from analysis.raw import STATES, RawRun, RawTrial, Row, choose_objective, number, once
 
 FORMAT = 1  # of run.json
 DROPPED = ("trial_id", "training_iteration", "time")  # of a row: said by `trial` and `epoch`, or by `elapsed`
@@ -21,10 +22,12 @@ class _History:
 
     parameters: Mapping[str, Any] | None = None
     label: str | None = None
+    repeat_of: str | None = None
     started: float = math.nan
     ended: float = math.nan
     state: str | None = None
     reason: str | None = None
+    seq: float = math.nan  # of the end
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,11 @@ class _Files:
 
 
 def is_run(folder: Folder) -> bool:
-    """Whether it is a run folder of hypertune, whole or in part."""
-    return any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl"))
+    """Whether it is a run folder of hypertune, whole or in part: one of its files, or a trial of it."""
+    if any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl")):
+        return True
+    trials = (name for name in folder.folders("trials") if name.isdecimal())
+    return any(folder.has("trials", name, file) for name in trials for file in ("params.json", "result.json"))
 
 
 def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) -> RawRun:
@@ -64,9 +70,9 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
     for trial in trials:
         if trial.state in ("finished", "stopped") and not trial.rows:
             folder.problems.count("trials that ended and left no epochs", trial.id)
-    objective = _objective(run)
+    goal = read_goal(run)
     metric, mode = choose_objective(
-        (row for trial in trials for row in trial.rows), objective, (metric, mode), folder.problems
+        (row for trial in trials for row in trial.rows), goal.objectives, (metric, mode), folder.problems
     )
     if status == "running" and not running:
         status = "dead"
@@ -81,6 +87,7 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
         metric=metric,
         mode=mode,
         run={**run, "status": status},
+        goal=goal,
     )
 
 
@@ -94,14 +101,6 @@ def _read_run(folder: Folder) -> Mapping[str, Any]:
     return run
 
 
-def _objective(run: Mapping[str, Any]) -> tuple[str | None, Mode | None]:
-    try:
-        metric, mode = run["objectives"][0]["metric"], run["objectives"][0].get("mode")
-    except (LookupError, TypeError, AttributeError):
-        return None, None
-    return (metric if isinstance(metric, str) else None), (mode if mode in ("max", "min") else None)
-
-
 def _read_events(folder: Folder) -> dict[str, _History]:
     """Trial -> its history, in order of asking. An end is undone by a later start: the run was resumed."""
     histories: dict[str, _History] = {}
@@ -109,7 +108,7 @@ def _read_events(folder: Folder) -> dict[str, _History]:
         folder.problems.say("events.jsonl is missing: states were taken from the trials' own files")
     for event in folder.lines("events.jsonl"):
         kind, trial = event.get("event"), event.get("trial")
-        if kind not in ("asked", "started", "ended"):
+        if kind not in ("asked", "started", "mutated", "ended"):
             continue
         if not isinstance(trial, str):
             folder.problems.count("events without a trial, skipped", "events.jsonl")
@@ -119,11 +118,15 @@ def _read_events(folder: Folder) -> dict[str, _History]:
         if kind == "asked":
             history.parameters = event["parameters"] if isinstance(event.get("parameters"), dict) else None
             history.label = None if event.get("label") is None else str(event["label"])
+            history.repeat_of = event["repeat_of"] if isinstance(event.get("repeat_of"), str) else None
+        elif kind == "mutated":  # all of its settings, as they are from then on
+            if isinstance(event.get("parameters"), dict):
+                history.parameters = event["parameters"]
         elif kind == "started":
             history.started = elapsed if math.isnan(history.started) else history.started
             history.state, history.reason, history.ended = None, None, math.nan
         elif event.get("state") in STATES:
-            history.state, history.ended = event["state"], elapsed
+            history.state, history.ended, history.seq = event["state"], elapsed, number(event.get("seq"))
             history.reason = None if event.get("reason") is None else str(event["reason"])
         else:
             folder.problems.count("events with an unknown state, skipped", trial)
@@ -144,7 +147,7 @@ def _read_files(folder: Folder, name: str) -> _Files:
             row.pop(key, None)
         rows.append(row)
     error = folder.text(*place, "error.txt")
-    return _Files(config, keep_last(rows, f"trials/{readable(name)}/result.json", folder.problems), error)
+    return _Files(config, once(rows, "first", f"trials/{readable(name)}/result.json", folder.problems), error)
 
 
 def _read_parameters(
@@ -180,7 +183,11 @@ def _make_trial(
     columns = {parameter.name: parameter.column for parameter in parameters}
     named = from_config(parameters, files.config) if history.parameters is None else _plain(history.parameters)
     full = _full_epochs(files.config, run)
-    state, reason = (history.state, history.reason) if history.state else _state_without_end(files, full, running)
+    # An end that epochs follow was not the last: the run was resumed.
+    over = bool(history.state) and not any(number(row.get("seq")) > history.seq for row in files.rows)
+    state, reason = history.state, history.reason
+    if state is None or not over:
+        state, reason = _state_without_end(files, full, running)
     if reason is None and files.error is not None and state == "failed":
         reason = last_line(files.error)
     last = files.rows[-1] if files.rows else {}
@@ -190,11 +197,12 @@ def _make_trial(
         rows=files.rows,
         settings={columns.get(key, column_of(key)): value for key, value in named.items()},
         label=history.label,
+        repeat_of=history.repeat_of,
         reason=reason,
         full_epochs=full,
         seconds=number(last.get("time_total_s")) if files.rows else 0.0,
         started=history.started,
-        ended=history.ended if history.state else math.nan,
+        ended=history.ended if over else math.nan,
     )
 
 

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from analysis import read
 from analysis.folder import Folder, Unreadable
-from analysis.raw import Mode, RawRun, best_row
+from analysis.goal import Mode
+from analysis.raw import RawRun, best_row
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,13 @@ def _summarize(folder: Folder) -> RunSummary:
 
 
 def _best(raw: RawRun) -> tuple[float | None, str | None]:
-    rows = [(best_row(trial.rows, raw.metric, raw.mode), trial.id) for trial in raw.trials]
-    values = [(float(row[raw.metric]), trial) for row, trial in rows if row is not None and raw.metric is not None]
+    searched = [trial for trial in raw.trials if trial.repeat_of is None]
+    rows = [(best_row(trial.rows, raw.metric, raw.mode, raw.goal), trial.id) for trial in searched]
+    values = [
+        (float(row[raw.metric]), trial)
+        for row, trial in rows
+        if row is not None and raw.metric is not None and not raw.goal.broken(row)
+    ]
     if not values:
         return None, None
     return max(values, key=lambda item: item[0] if raw.mode == "max" else -item[0])

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from analysis.goal import Objective
 from analysis.results import Results
 
 ACCENT = "#D55E00"
@@ -89,6 +90,13 @@ WORDS = {
     "acc": "accuracy",
     "f1": "F1",
     "num_layers": "layers",
+    "params": "parameters",
+    "flops": "FLOPs",
+    "memory_mb": "memory (MB)",
+    "model_mb": "model size (MB)",
+    "peak_memory_mb": "peak memory (MB)",
+    "latency_ms": "latency (ms)",
+    "epoch_seconds": "seconds an epoch",
 }
 # Last parts of a path that say nothing alone: a choice of kinds is called after its section, the rest with it.
 _SECTION = frozenset({"name"})
@@ -199,22 +207,26 @@ class Metric(NamedTuple):
         return f"{100 * float(value):.1f}%" if self.factor == 100 else number(value)
 
 
-def metric(results: Results) -> Metric:
-    """The run's metric in words; without one, an empty name."""
-    name = results.metric or ""
+def metric(results: Results, objective: Objective | None = None) -> Metric:
+    """The run's metric in words, or another objective; without one, an empty name."""
+    name, mode = objective or (results.metric or "", results.mode)
     last = re.split(r"[./]", name)[-1]
     label = words(last) if name else "metric"
-    values = metric_values(results, results.epochs)
+    values = _finite(results.epochs, name)
     share = "acc" in last.lower() and (values.dropna().empty or bool(values.dropna().between(0, 1).all()))
-    best = "highest" if results.mode == "max" else "lowest"
+    best = "highest" if mode == "max" else "lowest"
     return Metric(name, label, f"{label} (%)" if share else label, 100.0 if share else 1.0, best)
 
 
 def metric_values(results: Results, frame: pd.DataFrame) -> pd.Series[float]:
     """The metric's column of `frame` as floats; NaN where there is none, infinite values as NaN."""
-    if results.metric is None or results.metric not in frame:
+    return _finite(frame, results.metric)
+
+
+def _finite(frame: pd.DataFrame, column: str | None) -> pd.Series[float]:
+    if column is None or column not in frame:
         return pd.Series(math.nan, index=frame.index, dtype=float)
-    values = pd.to_numeric(frame[results.metric], errors="coerce").astype(float)
+    values = pd.to_numeric(frame[column], errors="coerce").astype(float)
     return values.where(values.abs() < math.inf)
 
 
@@ -225,8 +237,10 @@ def called(row: Any) -> str:
 
 
 def outcome(row: Any) -> str:
-    """How a trial ended, in words: finished, stopped at epoch 3, failed."""
-    state, epochs = str(row["state"]), row["epochs"]
-    if state == "finished" or pd.isna(epochs) or not int(epochs):
-        return state
-    return f"{state} at epoch {int(epochs)}"
+    """How a trial ended, in words: finished, stopped at epoch 3, out of memory; and why it cannot be best."""
+    state, epochs = words(str(row["state"])), row["epochs"]
+    if state != "finished" and pd.notna(epochs) and int(epochs):
+        state += f" at epoch {int(epochs)}"
+    if pd.notna(row["repeat_of"]):
+        state = f"repeat of {row['repeat_of']}, {state}"
+    return f"{state}, breaks {row['breaks']}" if pd.notna(row["breaks"]) else state

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import fidelity, style
+from analysis import fidelity, pareto, style
 from analysis.parameters import Parameter
-from analysis.plots.dimensions import dimensions, texts
+from analysis.plots.dimensions import Dimension, dimensions, texts
 from analysis.results import Results
 
 
@@ -31,14 +31,14 @@ class Row(NamedTuple):
 
 
 class Ranked(NamedTuple):
-    """All trials by rank; those that tell nothing come last, without one."""
+    """Trials by rank; those that tell nothing come last, without one."""
 
     headers: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
 def ranked(results: Results) -> Ranked:
-    """Every trial with its outcome, metric, settings and time; the best first."""
+    """Every trial with its outcome, metric, further objectives, settings and time; the best first."""
     metric = style.metric(results)
     dims = dimensions(results, constant=True)
     order = fidelity.order(results)
@@ -46,6 +46,7 @@ def ranked(results: Results) -> Ranked:
     values = style.metric_values(results, results.trials)
     columns = {dim.column: texts(results.trials[dim.column]) for dim in dims}
     where = {str(trial): n for n, trial in enumerate(results.trials.index)}
+    further = [m for m in _objectives(results) if m.name != metric.name]
     rows = []
     for place, trial in enumerate([*order, *rest], 1):
         n = where[trial]
@@ -56,19 +57,40 @@ def ranked(results: Results) -> Ranked:
             Cell(style.called(row).removeprefix("trial "), trial),
             Cell(style.outcome(row), f"{row['state']} {_number(row['epochs']):09.0f}"),
             Cell(metric.text(values.iloc[n]), _number(values.iloc[n])),
+            *(Cell(m.text(row[m.name]), _number(row[m.name])) for m in further),
             Cell(style.number(row["best_epoch"]), _number(row["best_epoch"])),
+            *(_setting(dim, row[dim.column], columns[dim.column][n]) for dim in dims),
         ]
-        for dim in dims:
-            text = columns[dim.column][n]
-            if dim.ordered:
-                value = _number(row[dim.column])
-                cells.append(Cell("" if text is None else style.number(value), value))
-            else:
-                cells.append(Cell(text or "", text or ""))
         cells.append(Cell(style.duration(row["seconds"]), _number(row["seconds"])))
         rows.append(Row(trial, str(row["state"]), tuple(cells)))
-    headers = ("", "trial", "outcome", metric.label, "best epoch", *(d.label for d in dims), "time")
-    return Ranked(headers, tuple(rows))
+    names = (metric.label, *(m.label for m in further), "best epoch", *(d.label for d in dims))
+    return Ranked(("", "trial", "outcome", *names, "time"), tuple(rows))
+
+
+def front(results: Results) -> Ranked:
+    """The trials on the Pareto front with all objectives and their settings, best first by the first objective."""
+    metrics = _objectives(results)
+    dims = dimensions(results)
+    rows = []
+    for trial in pareto.front(results):
+        row = results.trials.loc[trial]
+        cells = (
+            Cell(style.called(row).removeprefix("trial "), trial),
+            *(Cell(m.text(row[m.name]), _number(row[m.name])) for m in metrics),
+            *(_setting(dim, row[dim.column], texts(results.trials.loc[[trial], dim.column])[0]) for dim in dims),
+        )
+        rows.append(Row(trial, str(row["state"]), cells))
+    return Ranked(("trial", *(m.label for m in metrics), *(d.label for d in dims)), tuple(rows))
+
+
+def _objectives(results: Results) -> list[style.Metric]:
+    return [style.metric(results, goal) for goal in pareto.objectives(results)]
+
+
+def _setting(dim: Dimension, value: Any, text: str | None) -> Cell:
+    if dim.ordered:
+        return Cell("" if text is None else style.number(_number(value)), _number(value))
+    return Cell(text or "", text or "")
 
 
 def _number(value: Any) -> float:

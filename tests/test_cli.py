@@ -127,7 +127,8 @@ def test_a_dry_run_shows_the_plan_and_leaves_nothing(
     assert (
         "model.depth 1-4 · train.optimizer adam sgd · train.optimizer[adam].lr 1e-4 .. 0.1 (log) · endless comb" in out
     )
-    assert "of the space can be built" in out and "20 trials x up to 10 epochs, tpe + asha(grace 1, factor 3)" in out
+    assert "of the space can be trained" in out
+    assert "20 trials x up to 10 epochs, tpe (a model of what was good) + asha(grace 1, factor 3): about" in out
 
 
 @pytest.fixture
@@ -170,3 +171,46 @@ def test_fields_of_a_section_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     code, out, _ = call(capsys, "fields", "model.cnn")
     assert code == 0 and "growth" in out and "channels of the first block" in out
     assert call(capsys, "fields", "model.cnm")[0] == 2
+
+
+def test_status_says_how_a_dead_run_stands_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(__file__).parent / "fixtures" / "hypertune_killed"
+    code, out, _ = call(capsys, "status", str(run))
+    assert code == 0 and " dead · " in out.splitlines()[0]
+    assert "best   trial" in out and "hypertune resume" in out.splitlines()[-1]
+    code, out, _ = call(capsys, "status", str(run), "--json")
+    said = json.loads(out)
+    assert code == 0 and said["status"] == "dead" and said["best"]["metric"] == "val_accuracy"
+    assert call(capsys, "status", str(run), "--watch")[1].count("dead") == 1  # nothing to wait for
+
+
+def test_status_needs_neither_torch_nor_ray() -> None:
+    run = Path(__file__).parent / "fixtures" / "hypertune_killed"
+    code = (
+        "import sys; from tuner.cli import app; app(['status', sys.argv[1]], standalone_mode=False); "
+        "assert not {'torch', 'ray', 'optuna', 'pandas', 'numpy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(run)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", ["status", "resume"])
+def test_what_is_no_run_folder_is_bad_input(command: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "empty").mkdir()
+    for name, says in (("missing", "missing"), ("empty", "empty")):
+        code, _, err = call(capsys, command, str(home / name))
+        assert code == 2 and says in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("wish", "says"),
+    [(("--trials", "more"), "write +20"), (("--time", "1d"), "no duration"), (("--space", "no.yaml"), "no.yaml")],
+)
+def test_a_wish_that_is_none_is_refused_before_anything_is_touched(
+    wish: tuple[str, str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "killed"
+    shutil.copytree(Path(__file__).parent / "fixtures" / "hypertune_killed", run)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, _, err = call(capsys, "resume", str(run), *wish)
+    assert code == 2 and says in err
+    assert all(path.read_bytes() == data for path, data in before.items())

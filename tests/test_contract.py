@@ -15,6 +15,7 @@ from tuner.runner.conductor import Conductor
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
 from tuner.spec.space import parse_space
+from tuner.spec.trial_config import RandomSampler
 
 TEXT = """
 name: both
@@ -39,7 +40,7 @@ def written(tmp_path: Path) -> tuple[Conductor, analysis.Results]:
         folder.write_run(
             name="both", status="running", objectives=[{"metric": "val_accuracy", "mode": "max"}], epochs=2, trials=8
         )
-        sampler = Sampler(space, lambda config: Size(1, 1))
+        sampler = Sampler(space, lambda config: Size(1, 1), RandomSampler())
         conductor = Conductor(space, sampler, folder, trials=8, full=2, seconds=None)
         for _ in range(5):
             conductor.next()
@@ -83,7 +84,7 @@ def test_parameters_are_the_same_under_their_paths_and_missing_where_they_do_not
     for trial in conductor.trials.values():
         row = results.trials.loc[trial.id].dropna()
         read = {c: v for c, v in row.items() if c in columns.values()}
-        chosen = {columns[name]: value for name, value in trial.proposal.parameters.items()}
+        chosen = {columns[name]: value for name, value in trial.parameters.items()}
         assert {c: str(v).lower().removesuffix(".0") for c, v in read.items()} == {
             c: str(v).lower().removesuffix(".0") for c, v in chosen.items()
         }

@@ -8,12 +8,16 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from tuner import __version__
 from tuner.errors import BadInput, HypertuneError
+
+if TYPE_CHECKING:
+    from tuner.runner.run import Outcome
+    from tuner.spec.wish import Wish
 
 app = typer.Typer(
     name="hypertune",
@@ -47,6 +51,12 @@ def run(
     name: Annotated[str | None, typer.Option(help="name of the run, instead of the file's")] = None,
     out: Annotated[Path, typer.Option(help="folder that holds the runs")] = OUT,
     sets: Sets = None,
+    warm: Annotated[
+        list[Path] | None, typer.Option("--warm-start", metavar="RUN", help="learn from the trials of an earlier run")
+    ] = None,
+    resume_if_exists: Annotated[
+        bool, typer.Option("--resume-if-exists", help="go on with the run of this name where there is one")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
     as_json: Json = False,
 ) -> None:
@@ -55,53 +65,134 @@ def run(
 
     given = {"--trials": ("search.trials", trials), "--time": ("search.time", time), "--name": ("name", name)}
     flags = {flag: f"{field}={json.dumps(value)}" for flag, (field, value) in given.items() if value is not None}
+    all_sets = [*(sets or []), *flags.values()]
     try:
-        space = load_space(space_file, [*(sets or []), *flags.values()])
+        space = load_space(space_file, all_sets)
     except BadInput as error:
         sources = {f"--set {n}": flag for n, flag in enumerate(flags, start=len(sets or []) + 1)}
         raise BadInput([replace(p, source=sources.get(p.source, p.source)) for p in error.problems]) from error
-    out = out.absolute()
+    taken = out.absolute() / space.fixed.name
+    if resume_if_exists and (taken / "run.json").exists() and not dry_run:
+        from tuner.spec.wish import Wish
 
-    from rich.console import Console
+        go_on(taken, Wish(space=space_file, sets=tuple(all_sets)), as_json=as_json)
+        return
 
-    console = Console(stderr=as_json, highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 120)  # a log is not folded at 80
-    with console.status("looking at the images and the models") as status:
-        from tuner.runner.plan import make_plan
+    from tuner.records import writer
+    from tuner.runner.session import make_console, perform, show_plan
 
-        plan = make_plan(space, progress=lambda what, done, total: status.update(f"{what} {done:,} of {total:,}"))
-
-        from tuner.records import writer
-        from tuner.runner import progress
-        from tuner.runner.run import output_to
-        from tuner.runner.run import run as run_plan
-
-        table = progress.plan_table(plan)
-    console.print(table)
+    console = make_console(as_json)
+    plan, known = show_plan(space, console, warm or ())
     if dry_run:
         if as_json:
-            print_json(progress.plan_json(plan))
+            from tuner.runner.planned import plan_json
+
+            print_json(plan_json(plan))
         return
-    taken = writer.status(out / space.fixed.name)
-    folder = writer.create(out, space.fixed.name)
-    if taken in ("interrupted", "dead", "running"):
-        old = show(out / space.fixed.name)
-        word = "under way in another process" if taken == "running" else "unfinished"
-        console.print(f"{old} is {word} and stays as it is; this version cannot go on with it, so this is a new run")
-        console.print(f"what it holds so far: hypertune analyze {old}", style="dim")
-    console.print(f"writing to {show(folder.path)}\n", style="dim")
-    with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
-        live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
-        with progress.Progress(plan, live) as screen:
-            outcome = run_plan(plan, folder, screen.watch)
-    console.print(progress.outcome_text(outcome, plan, show(outcome.path)), soft_wrap=True)
+    old = writer.status(taken)
+    folder = writer.create(taken.parent, space.fixed.name)
+    if old in ("interrupted", "dead", "running"):
+        word = "under way in another process" if old == "running" else "unfinished"
+        console.print(f"{show(taken)} is {word} and stays as it is; this is a new run", soft_wrap=True)
+        if old != "running":
+            console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
+    finish(perform(plan, folder, console, known=known, as_json=as_json), as_json)
+
+
+@app.command()
+def resume(
+    path: Annotated[Path | None, typer.Argument(help="run folder; default: the newest in results/")] = None,
+    trials: Annotated[str | None, typer.Option(help="+20: so many more trials; 40: so many in all")] = None,
+    time: Annotated[str | None, typer.Option(help="+1h: so much longer; 3h: so much in all")] = None,
+    space: Annotated[Path | None, typer.Option(help="go on with this changed space; old trials stay knowledge")] = None,
+    data: Annotated[Path | None, typer.Option(help="where the images lie now, if they were moved")] = None,
+    changed_data: Annotated[bool, typer.Option("--changed-data", help="go on although the images changed")] = False,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Go on with a run: after a crash, a signal or a spent budget, or with more trials or another space."""
+    from tuner.spec.wish import Wish
+
+    path = path or newest()
+    wish = Wish(trials=trials, time=time, space=space, data=data and data.absolute(), sets=tuple(sets or ()))
+    go_on(path.absolute(), wish, changed_data=changed_data, as_json=as_json)
+
+
+def go_on(path: Path, wish: Wish, *, changed_data: bool = False, as_json: bool = False) -> None:
+    """Open a run folder again and search on."""
+    from tuner.records.reader import read_record
+    from tuner.records.writer import RunFolder
+    from tuner.runner.session import make_console, resume_run
+
+    if not path.is_dir():
+        raise BadInput(f"no run folder: {show(path)}; `hypertune runs` lists those in results/")
+    console = make_console(as_json)
+    read_record(path)  # says what is wrong before anything is touched
+    with RunFolder(path) as folder:
+        outcome = resume_run(folder, wish, console, changed_data=changed_data, as_json=as_json)
+    finish(outcome, as_json)
+
+
+def finish(outcome: Outcome, as_json: bool) -> None:
+    """Leave with the exit code of an outcome."""
     if as_json:
-        print_json(progress.outcome_json(outcome))
+        from tuner.runner.told import outcome_json
+
+        print_json(outcome_json(outcome))
     if outcome.signal:
         raise typer.Exit(128 + outcome.signal)
     if outcome.status == "failed":
         raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    path: Annotated[Path | None, typer.Argument(help="run folder; default: the newest in results/")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="look again every two seconds until it ends")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how a run goes: under way, dead or ended; reads its folder alone and disturbs nobody."""
+    from time import sleep
+
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    from tuner.records.describe import describe_status
+    from tuner.records.status import read_status
+
+    chosen = (path or newest()).absolute()
+    found = read_status(chosen)
+    if as_json and not watch:
+        print_json(found.as_dict())
+        return
+    console = Console(highlight=False, markup=False)
+    if as_json or not console.is_terminal:
+        while True:  # a line a look, for programs
+            typer.echo(json.dumps(found.as_dict()) if as_json else describe_status(found, show(chosen)))
+            if not watch or found.status != "running":
+                return
+            sleep(LOOK)
+            found = read_status(chosen)
+    with Live(Text(describe_status(found, show(chosen))), console=console, auto_refresh=False) as live:
+        while watch and found.status == "running":
+            sleep(LOOK)
+            found = read_status(chosen)
+            live.update(Text(describe_status(found, show(chosen))), refresh=True)
+
+
+LOOK = 2.0
+"""Seconds between two looks of `status --watch`."""
+
+
+def newest() -> Path:
+    """The newest run in results/."""
+    import analysis as library
+
+    try:
+        return library.newest(OUT)
+    except library.Unreadable as error:
+        raise BadInput(str(error)) from None
 
 
 @app.command()
@@ -177,7 +268,7 @@ def validate(
 
         with Console(stderr=True, markup=False).status("looking at the images, the models and the machine"):
             from tuner.runner.plan import make_plan
-            from tuner.runner.progress import plan_json, plan_table
+            from tuner.runner.planned import plan_json, plan_table
 
             plan = make_plan(space)
             table = plan_table(plan)
@@ -301,11 +392,12 @@ def main() -> None:
 def report(error: HypertuneError) -> None:
     """An error's text on stderr; with --json as one object on stdout."""
     problems = list(error.problems) if isinstance(error, BadInput) else []
+    notes = getattr(error, "__notes__", [])
     if "--json" in sys.argv:
         found = [{"source": p.source, "line": p.line, "column": p.column, "message": p.message} for p in problems]
-        print_json({"error": str(error), "exit_code": error.exit_code, "problems": found})
+        print_json({"error": str(error), "exit_code": error.exit_code, "problems": found, "notes": notes})
         return
-    typer.echo(str(error), err=True)
+    typer.echo("\n".join([str(error), *notes]), err=True)
     hint = "; `hypertune fields` lists what can be set" if "no such field" in str(error) else ""
     if len(problems) > 1 or hint:
         typer.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)}{hint}", err=True)

@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+MOST_SHOWN = 20  # problems in the text of an error: more are no list but a file of another kind
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -39,14 +41,16 @@ class HypertuneError(Exception):
 
 
 class BadInput(HypertuneError):
-    """Input that breaks a rule. `problems` are all that were found, in the order of the text."""
+    """Input that breaks a rule. `problems` are all that were found, in the order of the text; it shows 20."""
 
     exit_code = 2
 
     def __init__(self, problems: Sequence[Problem] | str, hint: str = "") -> None:
         found = [Problem("", 0, 0, problems)] if isinstance(problems, str) else list(problems)
         self.problems = tuple(found)
-        super().__init__("\n".join([*map(str, self.problems), *([hint] if hint else [])]))
+        more = len(found) - MOST_SHOWN
+        lines = [*map(str, found[:MOST_SHOWN]), *([f"and {more} more"] if more > 0 else []), *([hint] if hint else [])]
+        super().__init__("\n".join(lines))
 
 
 class Locked(HypertuneError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from analysis.plots import best_so_far, correlation, curves, interaction, parallel
+from analysis.plots import best_so_far, correlation, curves, importance, interaction, parallel, pareto
 
 
 class FigureKind(NamedTuple):
@@ -23,10 +23,26 @@ FIGURES: dict[str, FigureKind] = {
     "best_so_far": FigureKind(
         "How the search found its best",
         "The line is the best value seen up to each trial; each dot is a trial at its best epoch, hollow if it was not "
-        "trained to the end.",
+        "trained to the end; a cross cannot be best: the trial diverged, failed or breaks a constraint.",
         best_so_far.compute,
         best_so_far.draw,
         best_so_far.draw_static,
+    ),
+    "pareto": FigureKind(
+        "What more of one costs in the other",
+        "Each dot is a trial at its best epoch. No trial beats one on the front in everything: choose among those. The "
+        "line bounds what the search reached.",
+        pareto.compute,
+        pareto.draw,
+        pareto.draw_static,
+    ),
+    "importance": FigureKind(
+        "What mattered",
+        "The longer a bar, the more this setting, taken alone, decided whether a trial stood in the best quarter, each "
+        "pair compared at the last epoch that both reached; a grey bar is no longer than chance makes it (PED-ANOVA).",
+        importance.compute,
+        importance.draw,
+        importance.draw_static,
     ),
     "parallel": FigureKind(
         "Every trial from its settings to its result",
@@ -49,7 +65,8 @@ FIGURES: dict[str, FigureKind] = {
         "What goes together",
         "The bottom row says how each setting goes with the result, the others how the search combined them. Signed, "
         "coloured values (Spearman) exist only between ordered settings; grey ones, from 0 to 1, involve a category "
-        "(correlation ratio, Cramér's V) and have no direction. Trials are ranked at matched epochs.",
+        "(correlation ratio, Cramér's V) and have no direction, and as what chance alone gives is taken off them, 0.00 "
+        "means no more than chance. Trials are compared at matched epochs.",
         correlation.compute,
         correlation.draw,
         correlation.draw_static,

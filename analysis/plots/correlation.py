@@ -65,7 +65,7 @@ def compute(results: Results) -> Correlation:
     counts the trials in which both were in use. Diverged trials count, as the last of the ranks.
     """
     dims = dimensions(results)
-    score = fidelity.rank(results)
+    score = fidelity.standing(results)
     if not dims:
         return Correlation((), (), "No setting varied between the trials.")
     if score.notna().sum() < FEWEST:

@@ -11,7 +11,7 @@ import pandas as pd
 from analysis import fidelity, style
 from analysis.plots import canvas
 from analysis.plots.correlation import correlation_ratio, spearman
-from analysis.plots.dimensions import Dimension, dimensions, texts
+from analysis.plots.dimensions import NOT_USED, Dimension, dimensions, texts
 from analysis.results import Results
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 # A trial's mark in Plotly's words and in matplotlib's.
-MARKERS = {"circle": "o", "circle-open": "o", "x-thin-open": "x"}
+MARKERS = {"circle": "o", "circle-open": "o", "square": "s", "square-open": "s", "x-thin-open": "x"}
 MOST_GROUPS = len(style.CATEGORIES)  # more distinct values than colours: a continuous scale instead
 
 
@@ -36,7 +36,10 @@ class Point(NamedTuple):
 
 
 class Interaction(NamedTuple):
-    """What is drawn. groups: the legend in order, empty where the colour is continuous or there is none."""
+    """What is drawn. groups: the legend in order, empty where the colour is continuous or there is none.
+
+    Trials that do not use the setting of the colour are in the group NOT_USED, with a continuous colour too.
+    """
 
     points: tuple[Point, ...]
     x_title: str
@@ -106,7 +109,7 @@ def _default_color(results: Results, dims: list[Dimension]) -> Dimension | None:
 
 def _by_strength(results: Results, dims: tuple[Dimension, ...] | list[Dimension]) -> list[Dimension]:
     """Settings by how much they go with the trials' rank, the strongest first; equal ones in the order of the space."""
-    score = fidelity.rank(results)
+    score = fidelity.standing(results)
 
     def strength(dim: Dimension) -> float:
         at = dim.positions(results.trials[dim.column])
@@ -126,7 +129,7 @@ def _shades(dim: Dimension | None, table: pd.DataFrame) -> tuple[pd.Series[float
     at = dim.positions(table[dim.column])
     distinct = sorted(set(at.dropna()))
     if len(distinct) > MOST_GROUPS and dim.ordered:
-        return at, (), ["" for _ in table.index]
+        return at, (), [NOT_USED if missing else "" for missing in at.isna()]
     known = [t for t in texts(table[dim.column]) if t is not None]
     if dim.ordered:
         known = [style.number(v) for v in sorted(set(pd.to_numeric(table[dim.column]).dropna()))]
@@ -136,9 +139,9 @@ def _shades(dim: Dimension | None, table: pd.DataFrame) -> tuple[pd.Series[float
             known = [*known[: MOST_GROUPS - 1], "others"]
     names = []
     for value, text in zip(table[dim.column], texts(table[dim.column]), strict=True):
-        name = "not used" if text is None else style.number(float(value)) if dim.ordered else text
-        names.append(name if name in known or name == "not used" else "others")
-    groups = [*known, *(["not used"] if "not used" in names else [])]
+        name = NOT_USED if text is None else style.number(float(value)) if dim.ordered else text
+        names.append(name if name in known or name == NOT_USED else "others")
+    groups = [*known, *([NOT_USED] if NOT_USED in names else [])]
     return none, tuple(groups), names
 
 
@@ -148,24 +151,32 @@ def _hover(results: Results, row: Any, metric: style.Metric, x: Dimension, color
     return "<br>".join(style.safe(line) for line in lines)
 
 
-def _symbol(state: str) -> str:
-    return "circle" if state == "finished" else "x-thin-open" if state in fidelity.LOST else "circle-open"
+def _symbol(state: str, group: str = "") -> str:
+    shape = "square" if group == NOT_USED else "circle"
+    return shape if state == "finished" else "x-thin-open" if state in fidelity.LOST else f"{shape}-open"
+
+
+def _groups(it: Interaction) -> tuple[str, ...]:
+    """The groups that are drawn one by one; with a continuous colour all trials that have one are the group ''."""
+    return it.groups or tuple(sorted({p.group for p in it.points}))
 
 
 def draw(it: Interaction) -> Figure:
-    """Finished trials filled, the others hollow, diverged and failed ones crosses."""
+    """Finished trials filled, the others hollow, diverged and failed ones crosses; squares do not use the colour."""
     if it.note:
         return canvas.empty(it.note)
     figure = canvas.plot()
-    for n, group in enumerate(it.groups or ("",)):
+    for n, group in enumerate(_groups(it)):
         points = [p for p in it.points if p.group == group]
         marker: dict[str, Any] = {
             "size": 11,
-            "symbol": [_symbol(p.state) for p in points],
+            "symbol": [_symbol(p.state, group) for p in points],
             "line": {"width": [0 if p.state == "finished" else 2 for p in points]},
         }
-        if it.groups:
-            marker["color"] = style.PALE if group == "not used" else style.CATEGORIES[n % MOST_GROUPS]
+        if group == NOT_USED:
+            marker["color"] = style.PALE
+        elif it.groups:
+            marker["color"] = style.CATEGORIES[n % MOST_GROUPS]
         elif it.colour_title:
             marker |= {"color": [p.shade for p in points], "coloraxis": "coloraxis"}
         else:
@@ -174,10 +185,10 @@ def draw(it: Interaction) -> Figure:
             x=[p.x for p in points], y=[p.y for p in points], mode="markers", marker=marker, name=style.safe(group),
             customdata=[p.hover for p in points], hovertemplate="%{customdata}<extra></extra>", showlegend=False,
         )  # fmt: skip
-        if it.groups:  # a legend mark of its own: always filled, whatever state the group's first trial is in
+        if group:  # a legend mark of its own: always filled, whatever state the group's first trial is in
             figure.add_scatter(
                 x=[None], y=[None], mode="markers", name=style.safe(group), hoverinfo="skip",
-                marker={"size": 11, "color": marker["color"]},
+                marker={"size": 11, "color": marker["color"], "symbol": _symbol("finished", group)},
             )  # fmt: skip
     for state, name in (("stopped", "not finished"), ("failed", "diverged or failed")):
         if any(_symbol(p.state) == _symbol(state) for p in it.points):
@@ -185,9 +196,10 @@ def draw(it: Interaction) -> Figure:
                 x=[None], y=[None], mode="markers", name=name, hoverinfo="skip",
                 marker={"size": 11, "color": style.PALE, "symbol": _symbol(state), "line": {"width": 2}},
             )  # fmt: skip
+    named = any(_groups(it))
     figure.update_layout(
         height=440,
-        legend={"title": {"text": style.safe(it.colour_title) + "&nbsp;&nbsp;"}},
+        legend={"title": {"text": style.safe(it.colour_title) + "&nbsp;&nbsp;" if named else ""}},
         coloraxis={"colorbar": {"title": {"text": style.safe(it.colour_title)}}},
         xaxis={"title": {"text": style.safe(it.x_title)}},
         yaxis={"title": {"text": style.safe(it.y_title)}},
@@ -207,25 +219,27 @@ def draw_static(it: Interaction) -> StaticFigure:
     figure, axes = canvas.sheet(10, 5)
     scale = None
     if it.colour_title and not it.groups:
-        shades = [p.shade for p in it.points]
+        shades = [p.shade for p in it.points if not math.isnan(p.shade)]
         scale = ScalarMappable(
-            Normalize(np.nanmin(shades), np.nanmax(shades)),
+            Normalize(min(shades), max(shades)),
             LinearSegmentedColormap.from_list("shade", style.VIRIDIS[::-1]),
         )
-    for n, group in enumerate(it.groups or ("",)):
+    for n, group in enumerate(_groups(it)):
         points = [p for p in it.points if p.group == group]
-        colour = style.PALE if group == "not used" else style.CATEGORIES[n % MOST_GROUPS]
+        colour = style.PALE if group == NOT_USED else style.CATEGORIES[n % MOST_GROUPS]
         for symbol, marker in MARKERS.items():
-            some = [p for p in points if _symbol(p.state) == symbol]
+            some = [p for p in points if _symbol(p.state, group) == symbol]
             x, y = [p.x for p in some], [p.y for p in some]
-            colours: Any = scale.to_rgba(np.array([p.shade for p in some])) if scale else [colour] * len(some)
+            colours: Any = [colour] * len(some)
+            if scale and group != NOT_USED:
+                colours = scale.to_rgba(np.array([p.shade for p in some]))
             if marker == "x":
                 axes.scatter(x, y, s=60, c=colours, linewidths=2.2, marker="x")
             else:
-                faces = colours if symbol == "circle" else "none"
-                axes.scatter(x, y, s=70, facecolors=faces, edgecolors=colours, linewidths=1.8)
-        if it.groups:
-            axes.scatter([], [], s=70, color=colour, label=group)
+                faces = "none" if symbol.endswith("-open") else colours
+                axes.scatter(x, y, s=70, marker=marker, facecolors=faces, edgecolors=colours, linewidths=1.8)
+        if group:
+            axes.scatter([], [], s=70, marker=MARKERS[_symbol("finished", group)], color=colour, label=group)
     if scale:
         figure.colorbar(scale, ax=axes, label=it.colour_title).outline.set_visible(False)
     seen = {_symbol(p.state) for p in it.points}
@@ -238,6 +252,6 @@ def draw_static(it: Interaction) -> StaticFigure:
         axes.set_xticks(it.ticks[0], it.ticks[1])
     axes.grid(color=style.THEMES["light"]["grid"])
     if axes.get_legend_handles_labels()[0]:
-        title = it.colour_title if it.groups else None
+        title = it.colour_title if any(_groups(it)) else None
         figure.legend(loc="outside lower left", ncols=9, frameon=False, title=title, alignment="left")
     return figure

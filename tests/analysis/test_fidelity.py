@@ -23,9 +23,10 @@ def race(curves: Mapping[str, Curve], mode: Literal["max", "min"] = "max") -> Re
     rows, epochs = [], []
     for number, (trial, (state, values)) in enumerate(curves.items(), 1):
         known = [v for v in values if not math.isnan(v)]
-        rows.append({"trial": trial, "number": number, "state": state, "acc": pick(known, default=math.nan)})
+        row = {"trial": trial, "number": number, "state": state, "acc": pick(known, default=math.nan)}
+        rows.append({**row, "repeat_of": "a" if trial.startswith("repeat") else None, "breaks": None})
         epochs += [{"trial": trial, "epoch": e, "acc": v} for e, v in enumerate(values, 1)]
-    trials = pd.DataFrame(rows, columns=["trial", "number", "state", "acc"]).set_index("trial")
+    trials = pd.DataFrame(rows, columns=["trial", "number", "state", "acc", "repeat_of", "breaks"]).set_index("trial")
     frame = pd.DataFrame(epochs, columns=["trial", "epoch", "acc"])
     return Results(Path("run"), "run", "hypertune", trials, frame, (), "acc", mode, {}, ())
 
@@ -62,13 +63,37 @@ def test_diverged_and_failed_come_last_and_share_a_score_and_a_trial_without_any
          "d": ("finished", [0.4, 0.5]), "e": ("failed", []), "f": ("running", [])}
     )  # fmt: skip
     assert fidelity.order(run) == ["d", "c", "a", "b"]
-    scores = [round(float(score), 3) for score in fidelity.rank(run).to_numpy()]
-    assert scores[:4] == [0.167, 0.167, 0.667, 1.0]
-    assert all(math.isnan(score) for score in scores[4:])
 
 
-def test_one_trial_has_the_full_score_and_none_gives_an_empty_order() -> None:
-    assert fidelity.rank(race({"a": ("finished", [0.1])}))["a"] == 1.0
+def test_standing_counts_the_comparisons_won_at_matched_epochs() -> None:
+    run = race(
+        {"a": ("finished", [0.1, 0.4, 0.9]), "b": ("stopped", [0.3]), "c": ("stopped", [0.2, 0.5]),
+         "d": ("finished", [0.3, 0.6, 0.8]), "e": ("diverged", [0.9]), "f": ("failed", [0.3]), "g": ("failed", []),
+         "repeat": ("finished", [0.9, 0.9, 0.9])}
+    )  # fmt: skip
+    # a beats d (0.9 at 3) and e; b beats a, c, e and ties with d and f; c beats a, e; d beats a not, b, f half, c, e.
+    won = {"a": 2.0, "b": 4.0, "c": 2.0, "d": 3.0, "e": 0.0, "f": 4.0}
+    shares = fidelity.standing(run)
+    assert {t: round(5 * float(shares[t]), 6) for t in won} == won
+    assert shares[["g", "repeat"]].isna().all()
+
+
+def test_trials_alike_stand_alike_however_long_they_were_trained() -> None:
+    bad, good = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    long, short = [("finished", bad), ("finished", good)], [("stopped", bad[:1]), ("stopped", good[:1])]
+    run = race({f"{i}": curve for i, curve in enumerate([*long, *short] * 3)})
+    shares = fidelity.standing(run).to_numpy()
+    assert shares[0] == shares[2] < shares[1] == shares[3]
+
+
+def test_a_repeat_has_no_place_and_is_never_best() -> None:
+    run = race({"a": ("finished", [0.5]), "repeat": ("finished", [0.9])})
+    assert fidelity.order(run) == ["a"] and run.best() == "a"
+
+
+def test_one_trial_stands_at_the_top_and_none_gives_an_empty_order() -> None:
+    assert fidelity.standing(race({"a": ("finished", [0.1])}))["a"] == 1.0
+    assert fidelity.standing(race({"a": ("diverged", []), "b": ("failed", [])})).tolist()[0] == 1.0
     assert fidelity.order(race({})) == []
     assert fidelity.order(race({"a": ("failed", [])})) == []
 
@@ -125,12 +150,12 @@ def test_no_dominated_trial_is_above_the_one_that_went_on(curves: list[Curve]) -
 
 @settings(max_examples=40, deadline=None)
 @given(races)
-def test_the_first_has_the_best_value_and_scores_fall_along_the_order(curves: list[Curve]) -> None:
+def test_the_first_has_the_best_value_and_all_comparisons_are_shared_out(curves: list[Curve]) -> None:
     run = race({f"{i:03d}": curve for i, curve in enumerate(curves)})
-    ranked, score = fidelity.order(run), fidelity.rank(run)
-    assert run.trials.loc[ranked[0], "acc"] == run.trials["acc"].max()
-    assert score[ranked].is_monotonic_decreasing
-    assert score.between(0, 1).all()
+    share = fidelity.standing(run)
+    assert run.trials.loc[fidelity.order(run)[0], "acc"] == run.trials["acc"].max()
+    assert share.between(0, 1).all()
+    assert len(run.trials) == 1 or math.isclose(share.mean(), 0.5)
 
 
 @settings(max_examples=60, deadline=None)

@@ -60,7 +60,14 @@ def test_a_trial_without_epochs_has_none_that_is_best(three: Path) -> None:
 
 def test_best_counts_a_stopped_trial_as_the_search_does(three: Path) -> None:
     assert analysis.load(three).best() == "002"
-    assert analysis.load(three, mode="min").best() == "001"
+    assert analysis.load(three, metric="val_loss").best() == "002"
+
+
+def test_the_other_direction_than_the_run_recorded_is_refused(three: Path) -> None:
+    assert analysis.load(three, mode="max").mode == "max"
+    assert analysis.load(three, metric="val_loss", mode="max").best() == "001"  # of a metric that it did not record
+    with pytest.raises(analysis.Unreadable, match="recorded val_accuracy with direction max, not min"):
+        analysis.load(three, mode="min")
 
 
 def test_columns_have_their_types_even_without_a_trial(three: Path, make_run: MakeRun) -> None:
@@ -135,13 +142,13 @@ def test_a_line_from_a_newer_format_is_said(make_run: MakeRun) -> None:
     assert "format 9" in analysis.load(make_run([], format=9)).problems[0]
 
 
-def test_the_last_of_an_epoch_written_twice_is_kept_by_seq(make_run: MakeRun) -> None:
+def test_the_first_of_an_epoch_written_twice_is_kept_by_seq(make_run: MakeRun) -> None:
     path = make_run([{"values": [0.1, 0.2], "state": "finished"}])
     with (path / "trials/001/result.json").open("a") as file:
         file.write('{"seq": 99, "epoch": 1, "val_accuracy": 0.9}\n{"seq": 1, "epoch": 2, "val_accuracy": 0.0}\n')
     results = analysis.load(path)
-    assert list(results.epochs["val_accuracy"]) == [0.9, 0.2]
-    assert results.problems == ("epochs written twice, the last one kept: 2 (2 in trials/001/result.json)",)
+    assert list(results.epochs["val_accuracy"]) == [0.1, 0.0]
+    assert results.problems == ("epochs written twice, the first one kept: 2 (2 in trials/001/result.json)",)
 
 
 def test_damaged_lines_are_skipped_and_counted_with_their_place(three: Path) -> None:
@@ -221,6 +228,70 @@ def test_a_resumed_trial_forgets_its_first_end(make_run: MakeRun) -> None:
         file.write('{"seq": 91, "event": "ended", "trial": "001", "state": "stopped", "elapsed": 11}\n')
     trial = analysis.load(path).trials.loc["001"]
     assert (trial["state"], trial["started"], trial["ended"]) == ("stopped", 0.2, 11)
+
+
+def test_an_end_that_epochs_follow_is_not_the_last(make_run: MakeRun) -> None:
+    path = make_run([{"values": [0.1], "state": "interrupted"}, {"values": [0.2], "state": "interrupted"}])
+    with (path / "trials/001/result.json").open("a") as file:
+        file.write('{"seq": 90, "epoch": 2, "val_accuracy": 0.9}\n')
+    with FileLock(path / "run.lock"):
+        run = json.loads((path / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps(run | {"status": "running"}))
+        assert list(analysis.load(path).trials["state"]) == ["running", "interrupted"]
+    with (path / "events.jsonl").open("a") as file:
+        file.write('{"seq": 91, "event": "ended", "trial": "001", "state": "out_of_memory", "elapsed": 11}\n')
+    trials = analysis.load(path).trials
+    assert list(trials["state"]) == ["out_of_memory", "interrupted"]
+    assert list(trials["ended"]) == [11, trials["ended"].iloc[1]]
+
+
+def test_a_changed_trial_has_the_settings_that_it_went_on_with(make_run: MakeRun) -> None:
+    path = make_run([{"values": [0.1], "state": "finished", "parameters": ADAM}])
+    event = {"seq": 90, "event": "mutated", "trial": "001", "epoch": 1, "parameters": {**ADAM, "train.lr": 0.01}}
+    with (path / "events.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+    assert analysis.load(path).trials.loc["001", "train.lr"] == 0.01
+
+
+def test_a_repeat_is_marked_and_never_best(make_run: MakeRun) -> None:
+    path = make_run([{"values": [0.5], "state": "finished"}, {"values": [0.9], "state": "finished"}])
+    events = (path / "events.jsonl").read_text().replace('"trial": "002",', '"trial": "002", "repeat_of": "001",', 1)
+    (path / "events.jsonl").write_text(events)
+    results = analysis.load(path)
+    assert list(results.trials["repeat_of"]) == [None, "001"]
+    assert results.best() == "001"
+    assert analysis.index(path.parent)[0].best == 0.5
+
+
+def test_a_trial_that_breaks_a_constraint_is_marked_and_never_best(make_run: MakeRun) -> None:
+    path = make_run(
+        [{"values": [0.9, 0.8], "state": "finished"}, {"values": [0.3, 0.4], "state": "finished"}],
+        constraints=["val_loss >= 0.15", "latency_ms <= 5", "nonsense"],
+    )
+    results = analysis.load(path)
+    assert list(results.trials["breaks"]) == [None, None]  # latency is not known, the worse epoch keeps to the other
+    assert (results.best(), results.trials.loc["001", "best_epoch"]) == ("001", 2)
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(run | {"constraints": ["val_loss >= 0.55"]}))
+    results = analysis.load(path)
+    assert list(results.trials["breaks"]) == ["val_loss >= 0.55", None]
+    assert (results.best(), analysis.index(path.parent)[0].best_trial) == ("002", "002")
+    assert results.trials.loc["001", "val_accuracy"] == 0.9
+
+
+def test_an_epoch_without_a_loss_is_no_result(make_run: MakeRun) -> None:
+    path = make_run([{"values": [0.5, 0.4], "state": "diverged"}])
+    row = path / "trials/001/result.json"
+    row.write_text(row.read_text().replace('"val_loss": 0.5', '"val_loss": null'))
+    assert analysis.load(path).trials.loc["001", "best_epoch"] == 2
+
+
+def test_trials_alone_are_a_run(make_run: MakeRun, tmp_path: Path) -> None:
+    path = make_run([{"values": [0.5, 0.6, 0.7], "state": "finished"}])
+    for name in ("run.json", "space.json", "events.jsonl"):
+        (path / name).unlink()
+    assert analysis.is_run(path) and analysis.load(path).best() == "001"
+    assert [run.path for run in analysis.index(tmp_path)] == [path]
 
 
 def test_the_last_row_tells_the_end_that_a_kill_kept_from_the_events(make_run: MakeRun) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.parameters import Parameter
-from analysis.plots import FIGURES, best_so_far, correlation, curves, interaction, parallel
+from analysis.plots import FIGURES, best_so_far, correlation, curves, importance, interaction, parallel
 from analysis.plots.dimensions import dimensions
 from analysis.results import Results
 
@@ -41,12 +41,12 @@ def make(
         fixed = {
             "trial": trial, "number": number, "label": None, "state": state, "reason": None, "epochs": len(values),
             "best_epoch": values.index(best) + 1 if known else math.nan, "full_epochs": 3.0, "seconds": 1.5,
-            "started": 0.0, "ended": 1.0, "val_accuracy": best,
+            "started": 0.0, "ended": 1.0, "repeat_of": None, "breaks": None, "val_accuracy": best,
         }  # fmt: skip
         trials.append(fixed | dict(zip((p.column for p in ALL), settings, strict=True)))
         epochs += [{"trial": trial, "epoch": e, "val_accuracy": v} for e, v in enumerate(values, 1)]
     columns = ["trial", "number", "label", "state", "reason", "epochs", "best_epoch", "full_epochs", "seconds",
-               "started", "ended", "val_accuracy", *(p.column for p in ALL)]  # fmt: skip
+               "started", "ended", "repeat_of", "breaks", "val_accuracy", *(p.column for p in ALL)]  # fmt: skip
     table = pd.DataFrame(trials, columns=columns).set_index("trial")
     unused = {p.column for p in ALL} - {p.column for p in parameters}
     frame = pd.DataFrame(epochs, columns=["trial", "epoch", "val_accuracy"])
@@ -67,7 +67,8 @@ def make(
 def test_best_so_far_steps_up_and_ends_with_the_last_trial() -> None:
     it = best_so_far.compute(make())
     assert (it.x, it.best) == ((1, 2, 3, 4), (50.0, 50.0, 80.0, 80.0))
-    assert (it.dot_x, it.dot_y, it.finished) == ((1, 2, 3), (50.0, 10.0, 80.0), (True, False, True))
+    assert (it.dot_x, it.dot_y) == ((1, 2, 3), (50.0, 10.0, 80.0))
+    assert it.kinds == ("finished", "not finished", "finished")
     assert it.y_title == "validation accuracy (%)"
 
 
@@ -77,6 +78,17 @@ def test_best_so_far_by_epochs_follows_their_own_order() -> None:
     it = best_so_far.compute(results, x="epochs")
     assert (it.x, it.best) == ((1, 2, 3, 4), (20.0, 20.0, 50.0, 50.0))
     assert (it.dot_x, it.dot_y) == ((3, 2), (50.0, 10.0))
+
+
+def test_best_so_far_passes_over_who_cannot_be_best() -> None:
+    rows = (("000", "diverged", (0.6, math.nan), 1e-3, 1, "adam", None), *TRIALS, ("005", *TRIALS[2][1:]))
+    results = make(rows)
+    results.trials["breaks"] = [None, "params <= 9", *[None] * 4]
+    results.trials["repeat_of"] = [None] * 5 + ["003"]
+    it = best_so_far.compute(results)
+    assert (it.x, it.best) == ((3, 4, 5), (10.0, 80.0, 80.0))
+    assert it.dot_x == (1, 2, 3, 4)
+    assert it.kinds == ("cannot be best", "cannot be best", "not finished", "finished")
 
 
 def test_best_so_far_steps_down_where_low_is_good() -> None:
@@ -90,6 +102,32 @@ def test_curves_go_from_worst_to_best() -> None:
     ]  # fmt: skip
     assert it.curves[1].y == (20.0, 50.0, 40.0)
     assert (it.best, it.best_label, it.full) == ("003", "trial 003, best 80.0%", 3)
+
+
+@pytest.mark.parametrize("count", [18, 6])  # more values of momentum than colours, and fewer
+def test_a_trial_without_the_setting_of_the_colour_is_a_square_of_its_own_group(count: int) -> None:
+    rows = tuple(
+        (f"{i:03d}", "finished", (i / 20,), 10.0 ** (i / 4 - 4), 1, "adam", i / 9 if i % 2 else None)
+        for i in range(count)
+    )
+    it = interaction.compute(make(rows), color="momentum")
+    assert {p.trial for p in it.points if p.group == "not used"} == {f"{i:03d}" for i in range(0, count, 2)}
+    shown = {t.name: t.marker.symbol for t in interaction.draw(it).data if t.showlegend is not False}
+    assert shown["not used"] == "square"
+
+
+def test_importance_names_the_branch_where_two_settings_share_a_column() -> None:
+    adam, sgd = (
+        Parameter(
+            f"opt[{o}].lr", "train.lr", "float", True, low=0, high=1, active_when=({"name": "opt", "values": [o]},)
+        )
+        for o in ("adam", "sgd")
+    )
+    rows = tuple((f"{i:03d}", "finished", (i / 40,), i / 40, 1, ("adam", "sgd")[i % 2], 0.5) for i in range(40))
+    it = importance.compute(make(rows, (OPT, adam, sgd)))
+    assert {bar.label for bar in it.bars} == {"optimizer", "learning rate (adam)", "learning rate (sgd)"}
+    assert sum(bar.share for bar in it.bars) == pytest.approx(100)
+    assert [bar.told for bar in it.bars] == [True, True, False]
 
 
 def test_parallel_puts_a_missing_value_on_a_lane_below_and_a_logarithm_on_a_logarithmic_lane() -> None:

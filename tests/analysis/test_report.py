@@ -12,15 +12,19 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure as StaticFigure
 from PIL import Image
 
 from analysis import overview, pages, report, style, tables
 from analysis.__main__ import main
+from analysis.goal import Constraint, Goal, Objective
 from analysis.parameters import Parameter
 from analysis.plots import FIGURES
 from analysis.results import Results
 from analysis.runs import RunSummary
 
+BOTH = Goal((Objective("val_accuracy", "max"), Objective("params", "min")))
+RULE = Constraint("params <= 9", "params", "<=", 9.0)
 EVIL = "</script><img src=http://evil.example/x onerror=alert(1)>"
 LR = Parameter("lr", "train.lr", "float", True, log=True, low=1e-4, high=1e-1)
 KIND = Parameter(
@@ -45,7 +49,8 @@ def make(path: Path, states: tuple[str, ...] = ("finished", "stopped", "finished
              "reason": "out of memory" if state == "failed" else None, "epochs": length,
              "best_epoch": float(length) if length else math.nan, "full_epochs": 2.0, "seconds": 3.0 * length,
              "started": 0.0, "ended": 9.0, "val_accuracy": 0.2 * n if length else math.nan,
-             "params": 1234.0, "train.lr": 10.0**-n, "model.kind": EVIL if n == 2 else "plain"}
+             "repeat_of": None, "breaks": None, "params": 1234.0, "train.lr": 10.0**-n,
+             "model.kind": EVIL if n == 2 else "plain"}
         )  # fmt: skip
         epochs += [
             {"trial": f"{n:03d}", "epoch": e, "val_accuracy": 0.2 * n * e / length} for e in range(1, length + 1)
@@ -86,15 +91,17 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(autouse=True)
-def _coarse_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small images everywhere but in the test of their size: drawing them is most of a report's time."""
+def _blank_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small blank images everywhere but in the test of their size: drawing them is most of a report's time."""
     if "an_image_a_figure" not in request.node.name:
         monkeypatch.setattr(report, "DPI", 20)
+        for name, kind in FIGURES.items():
+            monkeypatch.setitem(FIGURES, name, kind._replace(draw_static=lambda it: StaticFigure(figsize=(1, 1))))
 
 
 def test_the_report_is_a_page_two_tables_and_an_image_a_figure_and_nothing_else(tmp_path: Path) -> None:
-    rows = ("finished", "stopped", "finished", "finished", "stopped", "finished")
-    page = report.write(make(tmp_path, rows))
+    rows = ("finished", "stopped", "finished", "finished", "stopped", "finished") * 2
+    page = report.write(make(tmp_path, rows, goal=BOTH))
     assert page == tmp_path / "report" / "report.html"
     found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     assert found == {"report/report.html", "report/trials.csv", "report/epochs.csv"} | {
@@ -120,20 +127,44 @@ def test_hostile_names_are_text_in_the_page_and_in_its_scripts(tmp_path: Path) -
     assert page.text.count(EVIL) >= 5
     assert len(page.scripts) == 4
     drawn = json.loads(page.scripts[1])
-    assert set(drawn) == {"best_so_far", "parallel", "interaction", "curves"}  # three trials: no correlation
+    assert set(drawn) == {"best_so_far", "parallel", "interaction", "curves"}  # three trials: no statistics
     assert EVIL not in page.scripts[1]
     assert [a for tag, a in page.elements if tag == "img" and "onerror" in a] == []
 
 
 def test_the_card_names_the_best_trial_and_the_table_begins_with_it(tmp_path: Path) -> None:
     text = " ".join(Page(report.write(make(tmp_path))).text.split())
-    assert "best trial 60.0% validation accuracy at epoch 2 of 2, trial 003 the next: 40.0%, 20.0%" in text
+    assert "best trial 60.0% validation accuracy at epoch 2 of 2, trial 003 the next two: 40.0%, 20.0%" in text
     assert "digits: 1,200 training and 300 validation images of 8×8 grey, 2 classes" in text
     assert "21 November 2025, 10:03 · took 3m 58s · node-1 (EPYC, 2 cores)" in text
     assert "stopped at epoch 1" in text
     assert "hypertune 0.1.0, torch 2.15.0" in text and "sha256:2b1f" in text
     ranked = tables.ranked(make(tmp_path))
     assert [row.trial for row in ranked.rows] == ["003", "002", "001"]
+
+
+def test_the_next_names_no_trial_that_cannot_be_best_and_repeats_are_counted_apart(tmp_path: Path) -> None:
+    results = make(tmp_path, ("finished", "diverged", "finished", "finished", "finished"))
+    results.trials.loc["003", "breaks"] = "params <= 9"
+    results.trials.loc["005", "repeat_of"] = "004"
+    page = Page(report.write(replace(results, goal=Goal(constraints=(RULE,)))))
+    text = " ".join(page.text.split())
+    assert "4 trials: 3 finished, 1 diverged; 1 repeat; 9 epochs in all" in text
+    assert "trial 004 the next: 20.0%" in text
+    assert "Trial 004 with 2 seeds: 90.0% on average, standard deviation 14.1 points" in text
+    assert "finished, breaks params <= 9" in text and "repeat of 004, finished" in text
+    assert "Chosen as the best of 3 trials" in text
+    assert "constraintsparams <= 9" in text
+
+
+def test_a_front_is_shown_where_there_are_several_objectives_only(tmp_path: Path) -> None:
+    two, one = (Page(report.write(make(tmp_path, goal=goal))) for goal in (BOTH, Goal(BOTH.objectives[:1])))
+    assert FIGURES["pareto"].title in two.text and FIGURES["pareto"].title not in one.text
+    assert "pareto" in json.loads(two.scripts[1]) and "pareto" not in json.loads(one.scripts[1])
+    assert not (tmp_path / "report" / "figures" / "pareto.png").exists()
+    front = tables.front(make(tmp_path, goal=BOTH))
+    assert [row.trial for row in front.rows] == ["003"]
+    assert front.headers[:3] == ("trial", "validation accuracy", "parameters")
 
 
 def test_where_all_failed_the_page_says_so_and_leaves_no_image(tmp_path: Path) -> None:
@@ -153,6 +184,8 @@ def test_small_and_unfinished_runs_have_a_page(tmp_path: Path, states: tuple[str
 def test_a_folder_of_ray_without_run_json_has_a_page(tmp_path: Path) -> None:
     page = Page(report.write(make(tmp_path, kind="ray", run={}, parameters=())))
     assert "Ray Tune" in page.text and "60.0%" in page.text
+    assert "0 settings searched" in page.text
+    assert "could not be read" not in page.text
 
 
 def test_what_could_not_be_read_is_said(tmp_path: Path) -> None:
@@ -296,4 +329,4 @@ def test_the_overview_links_to_reports_that_are_there(tmp_path: Path) -> None:
     page = Page(overview.write([summary("a b", tmp_path), summary(EVIL, tmp_path)], tmp_path / "index.html"))
     assert [a["href"] for tag, a in page.elements if tag == "a"] == ["a%20b/report/report.html"]
     assert EVIL in page.text
-    assert "No run yet" in Page(overview.write([], tmp_path / "index.html")).text
+    assert "No run yet" in Page(overview.write([], tmp_path / "new" / "index.html")).text

@@ -16,12 +16,13 @@ from tuner.runner.conductor import Conductor
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
 from tuner.spec.space import Space, parse_space
+from tuner.spec.trial_config import RandomSampler
 
 SPACE = """
 name: c
 data: {dataset: digits}
 model: {name: cnn, depth: {int: [1, 3]}}
-train: {epochs: 4}
+train: {epochs: 4, optimizer: {name: adam, lr: {loguniform: [1.0e-4, 1.0e-1]}}}
 """
 
 
@@ -37,7 +38,7 @@ def folder(tmp_path: Path) -> Iterator[RunFolder]:
 
 def conduct(folder: RunFolder, search: str, trials: int = 5, seconds: float | None = None) -> Conductor:
     wanted = space(search)
-    sampler = Sampler(wanted, lambda config: Size(1, 1))
+    sampler = Sampler(wanted, lambda config: Size(1, 1), RandomSampler())
     return Conductor(wanted, sampler, folder, trials=trials, full=4, seconds=seconds)
 
 
@@ -53,9 +54,9 @@ def hear(conductor: Conductor, trial: str, *rows: dict[str, Any]) -> list[bool]:
 
 
 def start(conductor: Conductor) -> str:
-    trial = conductor.next()
-    assert trial is not None
-    return trial.id
+    job = conductor.next()
+    assert job is not None
+    return job.trial.id
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -94,12 +95,19 @@ def test_the_line_carries_the_decision_and_the_event_follows_it(folder: RunFolde
 
 
 def test_a_trial_to_the_end_is_not_stopped_early(folder: RunFolder) -> None:
-    conductor = conduct(folder, "{scheduler: asha, start_from: [{label: mine, to_the_end: true, model.depth: 2}]}")
+    conductor = conduct(
+        folder,
+        "{scheduler: asha, start_from: [{label: mine, to_the_end: true, model.depth: 2, train.optimizer.lr: 0.01}]}",
+    )
     mine, other = start(conductor), start(conductor)
     hear(conductor, other, row(1, 0.9))
     assert hear(conductor, mine, row(1, 0.1), row(2, 0.1), row(3, 0.1), row(4, 0.1)) == [False, False, False, True]
     asked = events(folder, "asked")[0]
-    assert (asked["label"], asked["to_the_end"], asked["parameters"]) == ("mine", True, {"model.depth": 2})
+    assert (asked["label"], asked["to_the_end"], asked["parameters"]) == (
+        "mine",
+        True,
+        {"model.depth": 2, "train.optimizer.lr": 0.01},
+    )
 
 
 def test_a_loss_that_is_no_number_ends_the_trial_as_diverged(folder: RunFolder) -> None:
@@ -143,15 +151,14 @@ def test_interrupted_trials_are_told_apart(folder: RunFolder) -> None:
     hear(conductor, trial, row(1, 0.5))
     conductor.interrupt("SIGINT")
     assert conductor.counts()["interrupted"] == 1 and not conductor.running
-    assert conductor._sampler.study.trials[0].state.is_finished()
+    assert conductor.sampler.study.trials[0].state.is_finished()
 
 
 def test_params_json_is_the_whole_resolved_configuration(folder: RunFolder) -> None:
     conductor = conduct(folder, "{scheduler: none}")
-    trial = conductor.next()
-    assert trial is not None
+    trial = conductor.trials[start(conductor)]
     written = json.loads((folder.trial(trial.id) / "params.json").read_text())
-    assert written == trial.proposal.config.model_dump(mode="json")
+    assert written == trial.config.model_dump(mode="json")
     assert written["train"]["optimizer"]["name"] == "adam"
 
 
@@ -160,3 +167,138 @@ def test_an_epoch_that_diverged_is_never_the_best(folder: RunFolder) -> None:
     hear(conductor, start(conductor), row(1, 0.3), row(2, 0.9, math.inf))
     best = conductor.best()
     assert best is not None and best.best["epoch"] == 1
+
+
+def unfinished(conductor: Conductor) -> list[str]:
+    return [trial.id for trial in conductor.trials.values() if trial.state is None]
+
+
+def test_an_epoch_that_was_heard_already_changes_nothing(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}")
+    trial = start(conductor)
+    assert hear(conductor, trial, row(1, 0.5), row(2, 0.6), row(1, 0.9), row(2, 0.9), row(3, 0.7)) == [False] * 5
+    assert [line["val_accuracy"] for line in lines(folder.trial(trial) / "result.json")] == [0.5, 0.6, 0.7]
+
+
+def test_an_epoch_out_of_order_ends_the_trial_as_failed(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}")
+    trial = start(conductor)
+    assert hear(conductor, trial, row(1, 0.5), row(3, 0.6)) == [False, True]
+    assert conductor.trials[trial].reason.startswith("epoch 3 came after epoch 1")
+
+
+def test_a_dead_worker_is_a_retry_until_the_limit(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, retries: 1}")
+    trial = start(conductor)
+    hear(conductor, trial, row(1, 0.5))
+    conductor.die(trial, "the actor died")
+    assert start(conductor) == trial and conductor.trials[trial].jobs == 2
+    conductor.die(trial, "the actor died")
+    assert conductor.trials[trial].state == "failed" and start(conductor) != trial
+    assert [(e["deaths"], e["epoch"]) for e in events(folder, "retried")] == [(1, 1)]
+    assert "its process died 2 times" in (folder.trial(trial) / "error.txt").read_text()
+
+
+def test_out_of_memory_is_an_outcome_of_its_own(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}")
+    trial = start(conductor)
+    conductor.lack_memory(trial, "CUDA out of memory")
+    assert conductor.counts()["out_of_memory"] == 1
+    assert conductor.sampler.study.trials[0].state.name == "PRUNED"  # so that the model keeps away from there
+
+
+def test_out_of_memory_is_tried_again_alone_when_that_is_wanted(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, out_of_memory: retry_alone}", trials=2)
+    first, second = start(conductor), start(conductor)
+    conductor.lack_memory(first, "no memory")
+    assert conductor.next() is None and not conductor.over  # the second one is still there
+    hear(conductor, second, row(1, 0.1), row(2, 0.1), row(3, 0.1), row(4, 0.1))
+    assert start(conductor) == first
+    conductor.lack_memory(first, "no memory")
+    assert conductor.trials[first].state == "out_of_memory" and conductor.over
+
+
+def test_a_search_in_which_everything_fails_gives_up(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}", trials=50)
+    for _ in range(5):
+        conductor.fail(start(conductor), "ValueError: no images")
+    assert conductor.next() is None and conductor.over
+    assert "5 trials failed" in conductor.ending and "ValueError: no images" in conductor.ending
+
+
+def test_one_epoch_of_one_trial_is_enough_to_go_on(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}", trials=50)
+    hear(conductor, start(conductor), row(1, 0.1))
+    for _ in range(10):
+        conductor.fail(start(conductor), "no")
+    assert conductor.next() is not None
+
+
+def test_a_stopped_search_ends_each_job_with_its_next_epoch_and_leaves_the_trial_open(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}")
+    trial = start(conductor)
+    conductor.stop("SIGINT")
+    assert hear(conductor, trial, row(1, 0.5)) == [True]
+    assert conductor.over and unfinished(conductor) == [trial] and conductor.next() is None
+
+
+def test_a_silent_trial_hangs_after_ten_usual_epochs_and_the_least_wait(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, hang_after: 3s}")
+    quick, silent = start(conductor), start(conductor)
+    hear(conductor, quick, row(1, 0.5), row(2, 0.5))  # epochs of half a second: ten are five
+    conductor.trials[silent].heard -= 4.9
+    assert conductor.hanging() == []
+    conductor.trials[silent].heard -= 0.2
+    assert [trial.id for trial in conductor.hanging()] == [silent]
+    conductor.die(silent, "the actor was killed")
+    assert conductor.trials[silent].state == "failed" and "search.hang_after" in conductor.trials[silent].reason
+
+
+def test_repeats_train_the_best_early_configuration_with_other_seeds(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, repeats: 3}", trials=2)
+    for accuracy in (0.3, 0.8):
+        hear(conductor, start(conductor), *(row(n, accuracy) for n in (1, 2, 3, 4)))
+    again = [start(conductor), start(conductor)]
+    assert conductor.next() is None
+    asked = [e for e in events(folder, "asked") if e["trial"] in again]
+    assert [(e["repeat_of"], e["seed"]) for e in asked] == [("002", 1), ("002", 2)]
+    for trial in again:
+        hear(conductor, trial, *(row(n, 0.99) for n in (1, 2, 3, 4)))
+    best = conductor.best()
+    assert conductor.over and best is not None and best.id == "002"  # a lucky seed is no better configuration
+
+
+def test_what_breaks_a_measured_rule_is_not_the_best(folder: RunFolder) -> None:
+    conductor = conduct(folder, '{scheduler: none, constraints: ["latency_ms <= 5"]}')
+    slow, quick = start(conductor), start(conductor)
+    hear(conductor, slow, {**row(1, 0.9), "latency_ms": 9.0})
+    hear(conductor, quick, {**row(1, 0.5), "latency_ms": 4.0})
+    best = conductor.best()
+    assert best is not None and best.id == quick
+
+
+def test_the_front_holds_what_no_other_beats_in_everything(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, metric: {val_accuracy: max, epoch_seconds: min}}")
+    for accuracy, seconds in ((0.9, 3.0), (0.5, 1.0), (0.5, 2.0), (0.2, 1.0)):
+        hear(conductor, start(conductor), {**row(1, accuracy), "epoch_seconds": seconds})
+    assert [trial.id for trial in conductor.front()] == ["001", "002"]
+
+
+def test_a_population_waits_at_its_milestone_and_the_worst_takes_over_the_best_weights(folder: RunFolder) -> None:
+    conductor = conduct(
+        folder, "{metric: val_accuracy, scheduler: {name: pbt, every: 2, mutate: [train.optimizer.lr]}}", trials=4
+    )
+    members = [start(conductor) for _ in range(4)]
+    for place, member in enumerate(members):
+        checkpoint = folder.trial(member) / "checkpoint_000002"
+        checkpoint.mkdir()
+        (checkpoint / "state.json").write_text(member)
+        assert conductor.next() is None
+        assert hear(conductor, member, row(1, 0.1), row(2, 0.1 + place / 10)) == [False, True]
+    jobs = [conductor.next() for _ in range(4)]
+    assert {job.trial.id for job in jobs if job} == set(members) and {job.stop_at for job in jobs if job} == {4}
+    changed = events(folder, "mutated")
+    assert [(e["trial"], e["source"], e["epoch"]) for e in changed] == [(members[0], members[3], 2)]
+    first = next(job for job in jobs if job and job.trial.id == members[0])
+    assert first.start[0] == "given_000002"
+    assert (folder.trial(members[0]) / "given_000002/state.json").read_text() == members[3]

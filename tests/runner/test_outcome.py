@@ -13,26 +13,34 @@ import pytest
 
 from tuner.errors import ClusterLost
 from tuner.records import writer
-from tuner.runner import run
+from tuner.runner import local, run
 from tuner.runner.plan import make_plan
 from tuner.spec.space import parse_space
 
 TEXT = "name: o\ndata: {dataset: digits}\nmodel: {name: cnn, depth: 1, width: {choice: [2, 4]}}\n"
 
 
+class Blind:
+    """Shows nothing."""
+
+    def watch(self, conductor: Any) -> None: ...
+
+    def leave(self, text: str) -> None: ...
+
+
 def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any) -> dict[str, Any]:
     """run.json after a run whose search is `part`; an error of the run is let pass."""
-    monkeypatch.setattr(run, "search", part)
+    monkeypatch.setattr(local, "search", part)
     plan = make_plan(parse_space(TEXT, "o"), tmp_path / "cache")
     with writer.create(tmp_path, "o") as folder, contextlib.suppress(ClusterLost):
-        run.run(plan, folder, lambda conductor: None)
+        run.run(plan, folder, Blind())
     said: dict[str, Any] = json.loads((tmp_path / "o/run.json").read_text())
     return said
 
 
 def test_an_error_makes_the_run_failed_whatever_its_trials_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(plan: Any, path: Path, conductor: Any, watch: Any, caught: list[int]) -> bool:
-        conductor.next()
+    def search(stage: local.Stage) -> None:
+        stage.conductor.next()
         raise ClusterLost("Ray is gone")
 
     said = play(tmp_path, monkeypatch, search)
@@ -44,9 +52,10 @@ def test_an_error_makes_the_run_failed_whatever_its_trials_had(tmp_path: Path, m
 def test_a_signal_counts_only_where_it_cut_the_search_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool, status: str
 ) -> None:
-    def search(plan: Any, path: Path, conductor: Any, watch: Any, caught: list[int]) -> bool:
+    def search(stage: local.Stage) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert caught == [signal.SIGTERM]
-        return cut
+        assert stage.signals.caught == [signal.SIGTERM]
+        while not cut and (job := stage.conductor.next()):
+            stage.conductor.fail(job.trial.id, "no")
 
     assert play(tmp_path, monkeypatch, search)["status"] == status  # no trial was begun, so nothing was found

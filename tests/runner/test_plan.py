@@ -77,7 +77,7 @@ def test_half_precision_of_gpus_is_refused_on_a_cpu(tmp_path: Path) -> None:
 
 
 def test_a_space_that_pools_every_image_away_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"no configuration of this space can be built: model\.depth 4 leaves no pixel"):
+    with pytest.raises(BadInput, match=r"can be trained; of 2,202 drawn the nearest: model\.depth . leaves no pixel"):
         planned(space("{name: cnn, depth: {int: [4, 6]}}"), tmp_path)
 
 
@@ -102,7 +102,7 @@ def test_too_many_image_sizes_are_refused(tmp_path: Path) -> None:
 
 def test_a_starting_point_that_cannot_be_built_is_refused_before_the_start(tmp_path: Path) -> None:
     start = "search: {start_from: [{label: deep, model.depth: 6}]}\n"
-    with pytest.raises(BadInput, match=r"start_from: deep cannot be built: model\.depth 6 leaves no pixel"):
+    with pytest.raises(BadInput, match=r"start_from: deep cannot be trained: model\.depth 6 leaves no pixel"):
         planned(space("{name: cnn, depth: {int: [1, 6]}}", rest=start), tmp_path)
 
 
@@ -127,3 +127,10 @@ def test_the_plan_knows_sizes_epochs_and_a_rough_time(tmp_path: Path) -> None:
     made = planned(space(model, rest="train: {epochs: 5}\n"), tmp_path)
     assert made.preflight.smallest.params < made.preflight.largest.params
     assert made.full == 5 and 20 < made.expected_epochs < 100 and made.seconds > plan.RAY_START
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 64), ("150000 100000", 1), ("300000 100000", 3)])
+def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    (tmp_path / "cpu.max").write_text(quota)
+    assert plan.count_cores(tmp_path) == cores

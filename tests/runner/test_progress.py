@@ -11,14 +11,16 @@ import pytest
 from rich.console import Console
 
 from tuner.records import writer
-from tuner.runner import progress
 from tuner.runner.conductor import Conductor
 from tuner.runner.plan import Plan, make_plan
-from tuner.runner.progress import Progress, columns, ended_line, show_metric, show_time, show_value
+from tuner.runner.progress import Progress, ended_line
 from tuner.runner.run import Outcome
+from tuner.runner.told import outcome_text
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
 from tuner.spec.space import parse_space
+from tuner.spec.text import columns, show_metric, show_time, show_value
+from tuner.spec.trial_config import Grid
 
 TEXT = """
 name: shown
@@ -42,7 +44,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def conductor(plan: Plan, tmp_path: Path) -> Iterator[Conductor]:
     """Three trials: one has finished, one was stopped, one is at epoch 2 of 4."""
     with writer.create(tmp_path, "shown") as folder:
-        found = Conductor(plan.space, Sampler(plan.space, lambda c: Size(1, 1)), folder, trials=3, full=4, seconds=None)
+        found = Conductor(
+            plan.space, Sampler(plan.space, lambda c: Size(1, 1), Grid()), folder, trials=3, full=4, seconds=None
+        )
         for _ in range(3):
             found.next()
         for trial, curve in {"001": [0.5, 0.7, 0.614, 0.6], "002": [0.382], "003": [0.598, 0.55]}.items():
@@ -61,7 +65,7 @@ def make_row(epoch: int, accuracy: float) -> dict[str, Any]:
 def draw(plan: Plan, conductor: Conductor, terminal: bool, width: int = 120) -> str:
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=width, color_system=None, highlight=False)
-    with Progress(plan, console) as screen:
+    with Progress(plan, console, "results/shown") as screen:
         screen.watch(conductor)
     return out.getvalue()
 
@@ -88,13 +92,14 @@ def test_a_log_gets_one_plain_line_an_ended_trial(plan: Plan, conductor: Conduct
 
 def test_the_ending_says_what_happened_what_was_best_and_what_to_type(plan: Plan, conductor: Conductor) -> None:
     conductor.interrupt("SIGINT")
-    text = progress.outcome_text(Outcome(Path("/x"), conductor, 238.0, signal=2), plan, "results/shown").plain
+    text = outcome_text(Outcome(Path("/x"), conductor, 238.0, signal=2), plan, "results/shown").plain
     assert text.splitlines() == [
         "interrupted after 3m 58s: 3 trials, 1 finished, 1 stopped early, 0 failed, 1 interrupted, 7 of 12 epochs",
         "best   trial 001   val accuracy 70.0% at epoch 2   (the next two: 59.8%, 38.2%)",
         "       depth 2 · width.0 8 · dropout 0.1 · adam · lr 0.01 · 374,000 parameters",
         "       results/shown/trials/001/checkpoint_best",
-        "next   hypertune analyze results/shown   what mattered: figures, tables, one page",
+        "next   hypertune resume results/shown   goes on where it stopped",
+        "       hypertune analyze results/shown   what mattered: figures, tables, one page",
     ]
 
 

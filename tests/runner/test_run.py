@@ -102,7 +102,7 @@ def second(first: Done, tmp_path_factory: pytest.TempPathFactory, cache: Path) -
 
 def test_every_file_of_the_contract_is_there(first: Done) -> None:
     found = {str(p.relative_to(first.path)) for p in first.path.rglob("*") if p.is_file()}
-    top = {"space.yaml", "space.json", "run.json", "events.jsonl", "run.lock", "ray.log"}
+    top = {"space.yaml", "space.json", "run.json", "events.jsonl", "run.lock", "holder.json", "ray.log"}
     trial = {"params.json", "result.json", "checkpoint_best/weights.safetensors", "checkpoint_best/state.json"}
     assert found == top | {f"trials/00{n}/{name}" for n in range(1, 7) for name in trial}
     assert "# the user's own comment" in (first.path / "space.yaml").read_text()

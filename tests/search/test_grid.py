@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 
 from tuner.errors import BadInput
 from tuner.search import grid
+from tuner.spec.check import walk
 from tuner.spec.space import Space, parse_space
 
 
@@ -75,3 +77,40 @@ def test_the_size_of_a_space_is_counted_up_to_a_limit_or_endless() -> None:
         grid.count(space("{name: cnn, width: {int: [1, 1000]}, convs: {int: [1, 8]}, growth: {choice: [1, 2]}}"))
         == 10_001
     )
+
+
+CONDITIONAL = """
+model: {name: cnn, depth: {int: [1, 3]}, width: [{choice: [8, 16]}, 8, {choice: [4, 8, 16]}]}
+train:
+  optimizer:
+    choice:
+      adam: {lr: {choice: [0.1, 0.2]}, weight_decay: {uniform: [0, 1, 0.25]}}
+      sgd: {lr: 0.1, momentum: {choice: [0.8, 0.9]}}
+      rmsprop: {}
+  schedule: {choice: {constant: {}, onecycle: {warmup: {choice: [0.1, 0.2]}}}}
+"""
+
+
+def test_points_under_conditions_are_counted_as_they_are_walked() -> None:
+    where = parse_space(f"name: g\ndata: {{dataset: digits}}{CONDITIONAL}", "g")
+    assert grid.count(where) == len(list(grid.points(where))) == (2 + 2 + 6) * (10 + 2 + 1) * (1 + 2)
+
+
+def test_a_grid_of_many_small_conditional_choices_is_counted_in_a_few_walks(monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = 0
+
+    def counted(*given: Any) -> Any:
+        nonlocal walks
+        walks += 1
+        return walk(*given)
+
+    monkeypatch.setattr(grid, "walk", counted)
+    two = ", ".join(["{choice: [8, 16]}"] * 20)
+    where = space(f"{{name: cnn, depth: {{int: [1, 20]}}, pool: none, width: [{two}]}}")
+    assert grid.count(where) == 10_001 and walks < 20
+
+
+@pytest.mark.parametrize("dropout", ["{uniform: [0, 0.5, 1.0e-12]}", "{choice: [0, 0.1]}"])
+def test_a_range_with_more_values_than_memory_is_refused_at_once(dropout: str) -> None:
+    with pytest.raises(BadInput, match="more than 10,000 points"):
+        grid.size(space(f"{{name: cnn, width: {{int: [1, 1000000000000]}}, dropout: {dropout}}}"))

@@ -53,6 +53,13 @@ def test_a_grid_walks_both_ends() -> None:
     assert LogUniform(0.1, 1.0).grid() is None
 
 
+@pytest.mark.parametrize("ours", [ours for ours, _ in PAIRS])
+def test_the_size_of_a_grid_is_counted_without_building_it(ours: Distribution) -> None:
+    grid = ours.grid()
+    assert ours.count() == (None if grid is None else len(grid))
+    assert Uniform(1.0, 1e12, 1.0).count() == Int(1, 10**12).count() == LogInt(1, 10**12).count() == 10**12
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -35,6 +35,12 @@ def test_comments_quotes_numbers_and_layout_stay() -> None:
     assert [line[:8] for line in changed.splitlines()[:-1]] == [line[:8] for line in TEXT.splitlines()]
 
 
+def test_a_mapping_of_metrics_stays() -> None:
+    text = TEXT.replace("search:", "search:\n    metric: {val_accuracy: max, params: min}   # both")
+    changed = set_values(text, ["search.trials=5", "search.metric.latency_ms=min"])
+    assert "    metric: {val_accuracy: max, params: min, latency_ms: min} # both\n" in changed
+
+
 def test_a_label_keeps_one_option() -> None:
     changed = set_values(TEXT, ["train.optimizer=sgd"])
     assert changed == TEXT.replace("            adam: {lr: {loguniform: [1e-4, 1e-2]}}   # the usual\n", "")

@@ -54,6 +54,8 @@ def test_all_problems_of_a_file_are_said_at_once_in_its_order() -> None:
         ("depth: {logint: [0, 4]}", "logint needs a low above 0, got 0; try 1"),
         ("dropout: {loguniform: [0.1, 0.2, 0.1]}", "loguniform takes no step; write [low, high]"),
         ("dropout: {uniform: [0, 0.5, 0.2]}", "steps of 0.2 from 0 miss 0.5; write [0, 0.4, 0.2]"),
+        ("dropout: {uniform: [0, 0.3000000001, 0.1]}", "steps of 0.1 from 0 miss 0.3000000001; write [0, 0.3, 0.1]"),
+        ("dropout: {uniform: [0, 0.5, 1.0e-20]}", "steps of 1e-20 are too many to tell apart; leave the step out"),
         ("depth: {int: [1, 4, 2]}", "steps of 2 from 1 miss 4; write [1, 3, 2]"),
         ("depth: {int: [1, 4, 0]}", "a step must be above 0, got 0"),
         # R3: choices
@@ -138,7 +140,27 @@ def test_a_mistake_in_the_model_is_said_once(text: str, said: str) -> None:
             "train.epochs: can be searched only with search.scheduler",
         ),
         # the rest
-        ("search: {metric: val_acc}", "search.metric: must be one of val_accuracy, val_macro_f1, val_loss"),
+        ("search: {metric: val_acc}", "search.metric: no such metric: val_acc; did you mean val_accuracy?"),
+        ("search: {metric: {val_acc: max}}", "search.metric: no such metric: val_acc; did you mean val_accuracy?"),
+        ("search: {metric: {val_accuracy: max, parms: min}}", "no such metric: parms; did you mean params?"),
+        ("search: {metric: {val_accuracy: maxi}}", "metric.val_accuracy: must be one of max, min, got the text maxi"),
+        ("search: {metric: {val_accuracy: max, params: max}}", "search.metric: params: better is min, got max"),
+        ("search: {metric: {params: min}}", "the first decides which trial is stopped: one of val_accuracy, val_macro"),
+        ("search: {metric: {}}", "search.metric: must name a metric at least: one of val_accuracy, val_macro_f1"),
+        ("search: {metric: 3}", "must be a metric or several, like {val_accuracy: max, params: min}, got 3"),
+        ("search: {constraints: [params <= 9, parms <= 9]}", "3:37 search.constraints.1: no such metric: parms; did"),
+        ("search: {constraints: [params < 9]}", "0: no constraint: 'params < 9'; write METRIC <= NUMBER or METRIC >="),
+        ("search: {constraints: [params <= few]}", "search.constraints.0: 'params <= few': few is no number"),
+        ("search: {hang_after: 5}", "search.hang_after: must be text, got 5"),
+        (
+            "search: {metric: {val_accuracy: max, params: min}, sampler: cmaes}",
+            "3:52 search.sampler: cmaes improves one metric; write auto, tpe, gp or nsga2 for several",
+        ),
+        (
+            "model: {name: cnn, depth: {int: [1, 3]}}\n"
+            "search: {trials: 1, start_from: [{model.depth: 1}, {model.depth: 2}]}",
+            "4:10 search.trials: 1 do not hold the 2 of start_from; write that many at least",
+        ),
         ("search: {time: 3 hours}", "search.time: no duration: '3 hours'; write 90s, 30m or 2h"),
         ("search: {start_from: 3}", "search.start_from: must be a list, got 3"),
         (
@@ -181,7 +203,69 @@ def test_a_mistake_at_the_top_is_said_once(text: str, said: str) -> None:
     assert str(caught.value).startswith(said)
 
 
-@pytest.mark.parametrize("name", ["per_block", "week4"])
+PBT = """\
+model: {name: cnn, width: {choice: [16, 32]}, dropout: {uniform: [0, 0.5]}}
+train: {epochs: 8, optimizer: {choice: {sgd: {lr: {uniform: [0.1, 1]}}, adam: }}}
+search: {scheduler: {name: pbt, %s}}
+"""
+
+
+@pytest.mark.parametrize("text", ["every: 7", "mutate: [train.optimizer.lr]", "mutate: ['train.optimizer[sgd].lr']"])
+def test_a_population_may_change_what_is_searched_and_may_change_in_mid_run(text: str) -> None:
+    assert parse_space(HEAD + PBT % text, "f").fixed.search.scheduler.name == "pbt"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            PBT % "mutate: [model.dropout, model.width]",
+            "5:57 search.scheduler.mutate.1: model.width: cannot change in a trial that runs; "
+            "those that can: model.dropout, train.optimizer[sgd].lr, train.optimizer.lr",
+        ),
+        (PBT % "mutate: [train.batch_size]", "train.batch_size: is not searched in this space; those that can: model."),
+        (PBT % "mutate: []", "5:33 search.scheduler.mutate: names nothing to change; leave it out, or name some of"),
+        (PBT % "every: 8", "5:33 search.scheduler.every: is 8; trials train 8 epochs and would never be compared"),
+        (PBT.replace("epochs: 8", "epochs: {int: [8, 9]}") % "every: 2", "train.epochs: can be searched only with"),
+        (
+            "model: {name: cnn, depth: {int: [1, 3]}}\nsearch: {scheduler: pbt}",
+            "4:10 search.scheduler: pbt changes settings of running trials, and none that can change is searched: ",
+        ),
+    ],
+)
+def test_what_a_population_cannot_do_is_said_once(text: str, said: str) -> None:
+    (problem,) = problems(text)
+    assert said in problem
+
+
+@pytest.mark.parametrize("sampler", ["auto", "random", "grid", "qmc", "tpe", "gp", "nsga2"])
+def test_the_other_samplers_take_several_metrics(sampler: str) -> None:
+    text = f"search: {{metric: {{val_accuracy: max, params: min}}, sampler: {sampler}}}"
+    assert len(parse_space(HEAD + text, "f").fixed.search.objectives) == 2
+
+
+def test_only_so_many_problems_are_shown_and_all_are_kept() -> None:
+    with pytest.raises(BadInput) as caught:
+        parse_space(HEAD + "".join(f"line-{n}: 1\n" for n in range(50)), "f")
+    assert len(caught.value.problems) == 50
+    assert len(str(caught.value).splitlines()) == 21
+    assert str(caught.value).endswith("\nand 30 more")
+
+
+def test_a_name_fits_into_a_folders_name() -> None:
+    assert parse_space("name: " + "鳥" * 66 + "\ndata: {dataset: digits}", "f")
+    with pytest.raises(BadInput, match="name: names a folder: at most 200 bytes, got 201"):
+        parse_space("name: " + "鳥" * 67 + "\ndata: {dataset: digits}", "f")
+
+
+def test_an_escaped_emoji_is_shown_as_it_is() -> None:
+    with pytest.raises(BadInput, match="got '🎉'"):
+        parse_space(HEAD, "f", [r'name="\ud83c\udf89"'])
+    with pytest.raises(BadInput, match="--set 1: half of a character"):
+        parse_space(HEAD, "f", [r'name="\ud83c"'])
+
+
+@pytest.mark.parametrize("name", ["multi", "pbt", "per_block", "week4"])
 def test_an_example_of_todays_fields_is_valid(name: str) -> None:
     assert load_space(SPACES / f"{name}.yaml").parameters
 
@@ -194,8 +278,6 @@ def test_an_example_of_todays_fields_is_valid(name: str) -> None:
             [f"data.augment.{t}" for t in ("ShiftScaleRotate", "CoarseDropout", "ColorJitter", "TrivialAugment")],
         ),
         ("conditional", ["model[resnet]", "model[backbone]"]),
-        ("multi", ["search.metric", "search.constraints"]),
-        ("pbt", ["search.scheduler"]),
         (
             "transfer",
             ["model", "train.unfreeze", "train.optimizer.lr_decay_per_stage"]
@@ -210,7 +292,7 @@ def test_an_example_of_todays_fields_is_valid(name: str) -> None:
                 *("model[FT-2].blocks", "model[FT-2].dropout"),
                 *("model[FT-3].blocks", "model[FT-3].dropout", "model[FT-4].dropout"),
                 *("model[FT-5].blocks", "model[FT-5].dropout", "model[FT-6].dropout"),
-                *("model[residual]", "train.schedule", "train.early_stopping", "search.constraints"),
+                *("model[residual]", "train.schedule", "train.early_stopping"),
             ],
         ),
     ],

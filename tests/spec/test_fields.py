@@ -7,7 +7,8 @@ import pytest
 from tuner.errors import BadInput
 from tuner.spec.distributions import WORDS
 from tuner.spec.fields import Row, describe, kinds_of, sections_of
-from tuner.spec.trial_config import KINDS, METRICS, Metric, Section, SpaceConfig
+from tuner.spec.objective import METRICS, Metric
+from tuner.spec.trial_config import KINDS, Section, SpaceConfig
 
 
 def classes(cls: type[Section]) -> set[type[Section]]:
@@ -45,6 +46,8 @@ def test_a_field_is_described_in_words() -> None:
     assert row("model.cnn.width").type == "whole number or list of whole numbers"
     assert row("data.val_fraction").allowed == "above 0, below 1"
     assert row("data.dataset").default == "required"
+    assert describe("search")[4].default == "auto"
+    assert row("search.metric").allowed.startswith("val_accuracy, val_macro_f1, val_loss; in a mapping val_acc")
 
 
 def test_what_is_searchable_is_said() -> None:

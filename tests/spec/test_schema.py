@@ -12,7 +12,7 @@ from tuner.spec.schema import schema
 from tuner.spec.space_file import plain, read
 
 VALID = [path for _, path, _ in ready_made()] + [
-    Path(__file__).parent / f"spaces/{n}.yaml" for n in ("per_block", "week4")
+    Path(__file__).parent / f"spaces/{n}.yaml" for n in ("multi", "pbt", "per_block", "week4")
 ]
 HEAD = "name: test\ndata: {dataset: digits}\n"
 
@@ -62,6 +62,10 @@ def test_the_grammar_is_open(text: str, validator: Any) -> None:
         "model: {name: cnn, depth: {randint: [1, 3]}}",
         "train: {optimizer: adm}",
         "seed: {choice: [1, 2]}",
+        "search: {metric: val_acc}",
+        "search: {metric: {val_acc: max}}",
+        "search: {metric: {val_accuracy: maxi}}",
+        "search: {scheduler: {name: pbt, evry: 2}}",
         "search: {trials: 0}",
     ],
 )

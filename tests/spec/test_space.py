@@ -10,6 +10,7 @@ import pytest
 
 from tuner.errors import BadInput
 from tuner.spec.distributions import Plain
+from tuner.spec.objective import Objective
 from tuner.spec.space import Condition, Parameter, Space, parse_space
 from tuner.spec.trial_config import Crop
 
@@ -173,6 +174,11 @@ def test_fixed_has_the_first_option_and_the_low_end_everywhere() -> None:
     assert (fixed.model.depth, fixed.model.norm, fixed.search.trials, fixed.name) == (2, "none", 7, "test")
 
 
+def test_steps_are_counted_in_decimals() -> None:
+    (dropout,) = space("model: {name: cnn, dropout: {uniform: [0, 0.3, 0.1]}}").parameters
+    assert dropout.distribution.grid() == pytest.approx((0, 0.1, 0.2, 0.3))
+
+
 def test_a_space_without_distributions_is_one_configuration() -> None:
     parsed = space("model: {name: cnn, depth: 2}\nseed: 5")
     assert parsed.parameters == ()
@@ -231,7 +237,15 @@ def test_a_starting_point_that_cannot_be_says_why(text: str, message: str) -> No
     assert message in str(caught.value)
 
 
+def test_the_only_option_of_a_choice_need_not_be_written_out() -> None:
+    text = THREE + "search: {start_from: [{train.optimizer.lr: 0.05}]}"
+    (start,) = parse_space(text, "f", ["train.optimizer=sgd"]).starts
+    assert start.fixed == {"train.optimizer": "sgd", "train.optimizer[sgd].lr": 0.05}
+
+
 # ---------------------------------------------------------------- --set
+
+BOTH = (Objective("val_accuracy", "max"), Objective("params", "min"))
 
 
 def test_a_label_narrows_a_choice_and_keeps_its_distributions_and_names() -> None:
@@ -244,6 +258,8 @@ def test_a_label_narrows_a_choice_and_keeps_its_distributions_and_names() -> Non
 @pytest.mark.parametrize(
     ("sets", "path", "value"),
     [
+        (["search.metric={val_accuracy: max, params: min}"], "search.objectives", BOTH),
+        (["search.metric={val_accuracy: max}", "search.metric.params=min"], "search.objectives", BOTH),
         (["model.depth=2"], "model.depth", 2),
         (["model.width=16"], "model.width", 16),
         (["train.optimizer[adam].betas=[0.8, 0.9]"], "train.optimizer.betas", (0.8, 0.9)),
@@ -277,6 +293,7 @@ def test_set_puts_a_value_anywhere(sets: list[str], path: str, value: object) ->
         ("model.depth=", "--set 2: model.depth: no value"),
         ("model.depth=[1", "--set 2: not valid YAML"),
         ("model.depth.x=1", "--set 2: model.depth.x: model.depth is one value; it has no x"),
+        ("data.dataset.x=1", "--set 2: data.dataset.x: data.dataset is one value; it has no x"),
         ("seed[1]=1", "--set 2: seed[1]: seed is no choice in this file"),
     ],
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,32 +18,94 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from tuner.errors import BadInput, HypertuneError, Locked, NoSpace
+from tuner.records import holder
+from tuner.records.reader import FORMAT, parse, trial_names
 
-FORMAT = 1
-"""Raised when a reader of run folders must know."""
+PATIENCE = 0.5
+"""Seconds to wait for the lock: `hypertune analyze` holds it for an instant to see whether somebody writes."""
+
+BLOCK = 4096
+"""Bytes that are read at a time to find the last newline of a file; a line has about 600."""
+
+
+FLAGS = os.O_NOFOLLOW | os.O_CLOEXEC
+"""A link in a run folder is none of ours; a worker that the driver starts has no business with its files."""
 
 
 class RunFolder:
     """A run folder held open for writing. Close it, or use it as a context manager; the lock goes with it.
 
     Lines are numbered over all files of the run (`seq`), so that the order of everything can be rebuilt without
-    clocks; `elapsed` is seconds of a monotonic clock since the folder was opened.
+    clocks; `elapsed` is seconds of a monotonic clock that ran while the folder was open. A folder that is there
+    already goes on: a last line without its newline, which a crash left and nobody was told of, is cut off, and
+    `seq`, `elapsed` and run.json go on from what is there.
+
+    Threads may write at the same time. So may a signal handler in the middle of a line, if the process then ends.
+
+    Raises:
+        Locked: another process has it open.
+        BadInput: it is not there, or was written by a later version.
+        HypertuneError: it cannot be opened; every method that writes raises it too, and NoSpace for a full disk.
     """
 
     def __init__(self, path: Path) -> None:
+        if not path.is_dir():  # the lock would make it
+            raise BadInput(f"{path}: there is no such folder; `hypertune runs` lists the runs in results/")
         self.path = path
-        self._lock = FileLock(path / "run.lock")
+        self._turn = threading.RLock()
+        self._lock = FileLock(path / "run.lock", thread_local=False)
+        with _failing(path):
+            try:
+                self._lock.acquire(timeout=PATIENCE, poll_interval=0.02)
+            except Timeout:
+                raise Locked(
+                    f"{path} is being written by another process ({read_holder(path)}); wait until it ends, or end it"
+                ) from None
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            raise Locked(f"{path} is being written by another process ({read_holder(path)})") from None
-        self._start = time.monotonic()
-        self._seq = 0
-        self._run: dict[str, Any] = {}
+            with _failing(path):
+                self._seq, spent = self._take_up()
+                self._run = self._load_run()
+            self._start = time.monotonic() - spent
+            write_whole(path / holder.NAME, json.dumps(holder.this_process().as_dict()) + "\n")
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _take_up(self) -> tuple[int, float]:
+        """Cut off torn lines; the largest `seq` and `elapsed` there are."""
+        seq, elapsed = 0, 0.0
+        names = ["events.jsonl", *(f"trials/{trial}/result.json" for trial in trial_names(self.path))]
+        for name in names:
+            try:
+                descriptor = os.open(self.path / name, os.O_RDWR | FLAGS)
+            except FileNotFoundError:
+                continue
+            with os.fdopen(descriptor, "rb") as file:
+                before = os.fstat(descriptor).st_size
+                if cut(descriptor) < before:
+                    os.fsync(descriptor)
+                for line in map(parse, file):
+                    if line and type(line.get("seq")) is int and line["seq"] < 2**53:
+                        seq = max(seq, line["seq"])
+                    if line and type(line.get("elapsed")) in (int, float) and line["elapsed"] < 1e12:
+                        elapsed = max(elapsed, float(line["elapsed"]))
+        return seq, elapsed
+
+    def _load_run(self) -> dict[str, Any]:
+        try:
+            run = parse((self.path / "run.json").read_bytes()) or {}
+        except FileNotFoundError:
+            return {}
+        if isinstance(run.get("format"), int) and run["format"] > FORMAT:
+            raise BadInput(
+                f"{self.path} was written by a later version of hypertune "
+                f"(run.json has format {run['format']}, this one writes {FORMAT}): go on with that one"
+            )
+        return run
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the folder was opened, by a monotonic clock."""
+        """Seconds by a monotonic clock that the folder has been open, all sessions of the run together."""
         return time.monotonic() - self._start
 
     def trial(self, trial_id: str) -> Path:
@@ -50,39 +114,53 @@ class RunFolder:
 
     def write_space(self, text: str, parameters: list[dict[str, Any]]) -> None:
         """Write space.yaml, the user's own text, and space.json."""
-        write_whole(self.path / "space.yaml", text)
-        write_whole(self.path / "space.json", json.dumps(parameters, indent=1) + "\n")
+        with self._turn:
+            write_whole(self.path / "space.yaml", text)
+            write_whole(self.path / "space.json", json.dumps(parameters, indent=1) + "\n")
 
     def write_run(self, **changes: Any) -> None:
         """Replace run.json with its last state and these changes; `format` and `writer` are added."""
-        writer = {"pid": os.getpid(), "host": os.uname().nodename}
-        self._run = {"format": FORMAT, **self._run, "writer": writer, **changes}
-        write_whole(self.path / "run.json", _strict(self._run, indent=1) + "\n")
+        with self._turn:
+            run = {"format": FORMAT, **self._run, "writer": holder.this_process().as_dict(), **changes}
+            write_whole(self.path / "run.json", _strict(run, indent=1) + "\n")
+            self._run = run
 
     def write_event(self, event: str, **fields: Any) -> None:
         """Append one line to events.jsonl."""
-        self._append(self.path / "events.jsonl", {**self._stamp(), "event": event, **fields})
+        self._append(self.path / "events.jsonl", {"event": event, **fields})
 
     def start_trial(self, trial_id: str, params: Mapping[str, Any]) -> None:
-        """Make a trial's folder with its resolved configuration."""
+        """Make a trial's folder with its resolved configuration; again, where a crash left it without a trial.
+
+        Raises:
+            HypertuneError: there are epochs in it.
+        """
         folder = self.trial(trial_id)
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise _full(error, folder) from error
-        write_whole(folder / "params.json", _strict(params, indent=1) + "\n")
+        with self._turn:
+            if (folder / "result.json").exists():
+                raise HypertuneError(f"{folder} holds epochs that are of no trial in events.jsonl; move it away")
+            with _failing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                sync(folder.parent)
+                sync(self.path)
+            write_whole(folder / "params.json", _strict(params, indent=1) + "\n")
 
     def write_row(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Append one epoch to a trial's result.json; values that are not finite become null."""
-        self._append(self.trial(trial_id) / "result.json", {**self._stamp(), "trial_id": trial_id, **row})
+        self._append(self.trial(trial_id) / "result.json", {"trial_id": trial_id, **row})
 
     def write_error(self, trial_id: str, text: str) -> None:
         """Write what made a trial fail."""
-        write_whole(self.trial(trial_id) / "error.txt", text)
+        with self._turn:
+            write_whole(self.trial(trial_id) / "error.txt", text)
 
     def close(self) -> None:
         """Let go of the lock."""
-        self._lock.release()
+        with self._turn:
+            if self._lock.is_locked:
+                with contextlib.suppress(OSError):  # a holder that is gone is known by its process
+                    (self.path / holder.NAME).unlink()
+                self._lock.release()
 
     def __enter__(self) -> RunFolder:
         return self
@@ -92,27 +170,24 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _stamp(self) -> dict[str, Any]:
-        self._seq += 1
-        return {"seq": self._seq, "time": now(), "elapsed": round(self.elapsed, 3)}
-
     def _append(self, path: Path, line: Mapping[str, Any]) -> None:
-        data = (_strict(line) + "\n").encode()
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        with self._turn, _failing(path):
+            self._seq += 1
+            stamp = {"seq": self._seq, "time": now(), "elapsed": round(self.elapsed, 3)}
+            data = (_strict({**stamp, **line}) + "\n").encode(errors="backslashreplace")
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | FLAGS, 0o644)
             try:
-                size = os.fstat(descriptor).st_size
+                size = cut(descriptor)  # a torn line, of a write that failed, would take this one with it
                 try:
-                    while data:
-                        data = data[os.write(descriptor, data) :]
+                    _put(descriptor, data)
                 except OSError:
-                    os.ftruncate(descriptor, size)  # a torn line would take the next one with it
+                    with contextlib.suppress(OSError):
+                        os.ftruncate(descriptor, size)
                     raise
-                os.fsync(descriptor)  # 0.3 to 0.5 ms: what was reported is on disk
             finally:
                 os.close(descriptor)
-        except OSError as error:
-            raise _full(error, path) from error
+            if size == 0:
+                sync(path.parent)
 
 
 def create(out: Path, name: str) -> RunFolder:
@@ -123,48 +198,41 @@ def create(out: Path, name: str) -> RunFolder:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 10_000):
-            path = out / (name if number == 1 else f"{name}-{number}")
-            try:
-                path.mkdir()
-            except FileExistsError:
-                continue
-            return RunFolder(path)
-    except OSError as error:
-        raise BadInput(f"cannot write to {out}: {error.strerror}; choose another folder with --out") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"cannot write to {out}: {_why(error)}; choose another folder with --out") from None
+    for number in range(1, 10_000):
+        path = out / (name if number == 1 else f"{name}-{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            continue
+        except (OSError, ValueError) as error:
+            raise BadInput(
+                f"cannot make the folder {path.name!r} in {out}: {_why(error)}; "
+                "choose another name with --name, or another folder with --out"
+            ) from None
+        return RunFolder(path)
     raise BadInput(f"{out} holds 9,999 runs called {name}; choose another name with --name")
 
 
 def status(path: Path) -> str | None:
     """Status of a run as run.json says it; None where there is no run, `dead` where its writer is gone."""
+    alive = holder.held(path)  # asked before run.json is read: a run that ends in between is not taken for dead
     try:
-        said = json.loads((path / "run.json").read_text())["status"]
-    except (OSError, ValueError, KeyError, TypeError):
+        said = json.loads((path / "run.json").read_text(encoding="utf-8"))["status"]
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    if said == "running" and not held(path):
-        return "dead"
-    return str(said)
-
-
-def held(path: Path) -> bool:
-    """Whether a process holds the folder's lock."""
-    if not (path / "run.lock").exists():
-        return False
-    lock = FileLock(path / "run.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return "dead" if said == "running" and not alive else str(said)
 
 
 def read_holder(path: Path) -> str:
     """Who holds the lock, in words."""
+    if found := holder.read_holder(path):
+        return str(found)
     try:
-        holder = json.loads((path / "run.json").read_text())["writer"]
-        return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError, TypeError):
+        writer = json.loads((path / "run.json").read_text(encoding="utf-8"))["writer"]
+        return f"process {writer['pid']} on {writer['host']}"
+    except (OSError, ValueError, LookupError, TypeError):
         return "unknown"
 
 
@@ -178,26 +246,66 @@ def write_whole(path: Path, text: str) -> None:
 
     Raises:
         NoSpace: the disk is full.
+        HypertuneError: it cannot be written for another reason.
     """
     temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
+    with _failing(path):
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            temporary.unlink(missing_ok=True)  # what a crash left, or a link to elsewhere
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o644)
+            try:
+                _put(descriptor, text.encode(errors="backslashreplace"))
+            finally:
+                os.close(descriptor)
+            temporary.replace(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync(path.parent)
+
+
+def _put(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.fsync(descriptor)  # 0.3 to 0.5 ms: what was reported is on disk
+
+
+def cut(descriptor: int) -> int:
+    """Cut a file back to its last newline; its size then, in bytes."""
+    size = end = os.fstat(descriptor).st_size
+    while end:
+        start = max(0, end - BLOCK)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        end = start + found + 1 if found >= 0 else start
+        if found >= 0:
+            break
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
+
+
+def sync(folder: Path) -> None:
+    """Bring the names in a folder to disk: a file's own fsync does not."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _failing(path: Path) -> Iterator[None]:
+    """What the operating system refuses becomes an error of ours."""
+    try:
+        yield
     except OSError as error:
-        raise _full(error, path) from error
+        kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else HypertuneError
+        raise kind(f"cannot write {path}: {_why(error)}; what was written before is kept") from error
 
 
-def _full(error: OSError, path: Path) -> HypertuneError:
-    kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else HypertuneError
-    return kind(f"cannot write {path}: {error.strerror}; what was written before is kept")
+def _why(error: OSError | ValueError) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _strict(value: Mapping[str, Any], indent: int | None = None) -> str:

@@ -12,10 +12,11 @@ import torch
 
 from tuner.errors import BadInput
 from tuner.search import grid
+from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
-from tuner.search.preflight import Preflight, Size, look
+from tuner.search.preflight import CountModel, Preflight, Size, keeping, look
 from tuner.spec.space import Space
-from tuner.spec.trial_config import Grid, TrialConfig
+from tuner.spec.trial_config import AnySampler, Grid, TrialConfig
 from tuner.training import cost
 from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
 from tuner.training.precision import resolve_precision
@@ -35,6 +36,9 @@ class Plan:
     prepared: Mapping[int | None, Prepared]
     preflight: Preflight
     combinations: int | None
+    count: CountModel
+    sampler: AnySampler
+    sampler_reason: str
     trials: int
     expected_epochs: int
     at_once: int
@@ -60,6 +64,13 @@ class Plan:
         """Where the decoded images of a trial lie."""
         return self.prepared[config.data.image_size].folder
 
+    @property
+    def disk(self) -> int:
+        """Bytes that the run folder may take: lines, the weights that are kept, two checkpoints a running trial."""
+        search, weights = self.space.fixed.search, self.preflight.largest.params * 4
+        kept = min(self.trials, search.keep_checkpoints or self.trials)
+        return int(self.expected_epochs * LINE + self.trials * 4 * LINE + (kept + self.at_once * 2 * 3) * weights)
+
     @cached_property
     def seconds(self) -> float:
         """Rough duration of the whole run: a middle configuration timed here for a second or so."""
@@ -68,6 +79,9 @@ class Plan:
         epoch = cost.measure_epoch_seconds(middle, data, device=self.device, threads=self.threads)
         return RAY_START + self.expected_epochs * epoch / self.at_once
 
+
+LINE = 700
+"""Bytes of a line of result.json."""
 
 MOST_SIZES = 10
 """Image sizes that a search may have: each is a cache of its own on the disk."""
@@ -109,16 +123,21 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     data = fixed.data.model_copy(update={"root": root})
     prepared = Sizes(lambda size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress))
     prepared[fixed.data.image_size]  # at least one, to know the images
-    preflight = look(space, model_counter(prepared, device))
+    count = keeping(model_counter(prepared, device), fixed.search.rules)
+    preflight = look(space, count)
     check_batch(next(iter(prepared.values())).facts, preflight.batch_size)
     trials = count_trials(space)
+    sampler, reason = choose_sampler(space, trials)
     return Plan(
         space=space,
         prepared=prepared,
         preflight=preflight,
         combinations=grid.count(space),
+        count=count,
+        sampler=sampler,
+        sampler_reason=reason,
         trials=trials,
-        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs),
+        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs, seed=fixed.seed),
         at_once=min(at_once, trials),
         device=device,
         precision=resolve_precision(preflight.middle.train.precision, device),
@@ -130,9 +149,15 @@ def model_counter(prepared: Mapping[int | None, Prepared], device: str) -> Calla
 
     def count(config: TrialConfig) -> Size:
         facts = prepared[config.data.image_size].facts
-        resolve_precision(config.train.precision, device)
-        size = cost.count(config, classes=len(facts.classes), image_size=facts.image_size, channels=facts.channels)
-        return Size(size.params, size.multiply_adds)
+        precision = resolve_precision(config.train.precision, device)
+        size = cost.count(
+            config,
+            classes=len(facts.classes),
+            image_size=facts.image_size,
+            channels=facts.channels,
+            precision=precision,
+        )
+        return Size(size.params, size.multiply_adds, size.memory_mb, size.model_mb)
 
     return count
 
@@ -172,9 +197,14 @@ def check_devices(space: Space) -> tuple[int, str]:
     return min(fit, wanted.trials_at_once or fit), "cuda" if wanted.gpu else "cpu"
 
 
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def count_cores(control: Path = Path("/sys/fs/cgroup")) -> int:
+    """Cores that this process may use: by its affinity, and by the quota of its container where it has one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (control / "cpu.max").read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or `max`: no quota
+        return cores
 
 
 def image_shape(facts: DataFacts) -> str:

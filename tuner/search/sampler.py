@@ -1,9 +1,8 @@
 """Sampler: which configuration next. An Optuna study, asked define-by-run, told how each trial really ended.
 
 Optuna is fed what other tools get wrong: a trial stopped early is told PRUNED with its intermediate values, never as if
-it had finished, a diverged one and one that cannot be built PRUNED without a value (TPE ignores FAIL and would go there
-again), a finished one with its best epoch. Each question has a seed of its own, so that a study rebuilt from the files
-asks the same.
+it had finished, a diverged one and one that ran out of memory PRUNED without a value (TPE ignores FAIL and would go
+there again), a finished one with its best epoch.
 """
 
 from __future__ import annotations
@@ -13,157 +12,379 @@ import json
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.errors import Infeasible, SearchFailed
 from tuner.search import grid
-from tuner.search.preflight import CountModel, resolve
+from tuner.search.preflight import CountModel, Size, resolve
+from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, distributions
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
 from tuner.spec.space import Parameter, Space, Start
-from tuner.spec.trial_config import Grid, Tpe, TrialConfig
+from tuner.spec.trial_config import AnySampler, Gp, Grid, Qmc, Tpe, TrialConfig
 
-State = Literal["finished", "stopped", "diverged", "failed", "interrupted"]
+State = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted"]
 
 USUAL, BY_CHANCE = 20, 500
 """Proposals of the sampler, then of pure chance, that may be impossible to build or known before it gives up."""
 
+USUAL_GP = 3
+"""The same of gp, which takes up to a second for each and says much the same again."""
+
+FITTED = 1000
+"""Trials that a model is fitted on; from twice as many on they are thinned to this number. TPE takes 16 ms a question
+at 1,000 trials and 96 ms at 10,000."""
+
+GOOD = 100
+"""Of those, the best ones are all kept: TPE calls 25 at most good."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a trial went, as the sampler must know it.
+
+    values: every objective at the best epoch, as measured; empty where there is none. curve: the first objective by
+    epoch, finite values. excess: by how much the best epoch passes each measured constraint, 0 or less if not.
+    """
+
+    state: State
+    values: tuple[float, ...] = ()
+    curve: Mapping[int, float] = field(default_factory=dict)
+    excess: Mapping[str, float] = field(default_factory=dict)
+
 
 @dataclass(frozen=True)
 class Proposal:
-    """A configuration to train, and the parameters that made it, by name."""
+    """A configuration to train. `number` counts accepted proposals from 0; `refused`: what the model proposed before
+    and cannot be trained, by parameters, which it must hear of again when it is rebuilt.
+    """
 
     number: int
     parameters: Mapping[str, Plain]
     config: TrialConfig
+    size: Size
     label: str | None = None
     to_the_end: bool = False
+    refused: tuple[Mapping[str, Plain], ...] = ()
 
 
 class Sampler:
     """Proposes configurations of a space and learns from their results.
 
-    `count` refuses configurations that cannot be built; those are never spent a trial on. Nor is a configuration that
-    was proposed before: with one training seed it would give the same curve again. Starting points are exempt.
+    `count` refuses configurations that cannot be built or break a counted constraint; those are never spent a trial on.
+    Nor is a configuration that was proposed before: with one training seed it would give the same curve again.
+    Starting points are exempt.
     """
 
-    def __init__(self, space: Space, count: CountModel) -> None:
+    def __init__(self, space: Space, count: CountModel, config: AnySampler) -> None:
         self._space = space
         self._count = count
-        self._sign = 1 if space.fixed.search.mode == "max" else -1
-        self._refused = 0
-        with quiet():
-            self.study = optuna.create_study(direction="maximize", sampler=self._sampler(0, usual=True))
-        self._open: dict[int, optuna.Trial] = {}
-        self._best: dict[int, float] = {}
+        self._config = config
+        self._objectives = space.fixed.search.objectives
+        self._records: list[tuple[Mapping[str, Plain], Told | None]] = []  # all of it, in order; None: still open
+        self._open: dict[int, tuple[int, int]] = {}  # number -> place in the records, place in the model
         self._known: set[str] = set()
+        self._refused: list[Mapping[str, Plain]] = []
+        self._impossible = 0
+        self._fitted = 0
         self._starts = list(space.starts)
-        self._points = grid.points(space) if isinstance(space.fixed.search.sampler, Grid) else None
-        self._few = (grid.count(space) or grid.LARGEST + 1) <= grid.LARGEST
+        self._asked = 0
+        self._model = self._new_model()
+        self._quasi = Quasi(space, config) if isinstance(config, Qmc) else None
+        self._small = (grid.count(space) or grid.LARGEST + 1) <= grid.LARGEST
+        self._left = grid.points(space) if self._small or isinstance(config, Grid) else iter(())
+
+    @property
+    def study(self) -> optuna.Study:
+        """Everything that was told, as an Optuna study of its own; what is open is RUNNING."""
+        study = self._new_model()
+        study.add_trials([self._frozen(given, told and self._told_model(told)) for given, told in self._records])
+        return study
+
+    @property
+    def acceptance(self) -> float:
+        """Share of what was proposed that can be built and keeps the counted constraints."""
+        return self._asked / (self._asked + self._impossible) if self._asked else 1.0
+
+    @property
+    def fitted(self) -> int:
+        """Trials that the model is fitted on, with what it must keep away from."""
+        return self._fitted
 
     def ask(self) -> Proposal | None:
         """The next configuration; None when there is none left.
 
         Raises:
-            SearchFailed: no configuration, or none with a starting point's values, was found that can be built.
+            SearchFailed: no configuration, or none with a starting point's values, was found that can be trained.
         """
+        self._thin()
         start = self._starts.pop(0) if self._starts else None
         reason, failed = "", 0
-        for fixed, usual in self._tries(start):
+        refused: list[Mapping[str, Plain]] = []
+        for attempt, propose in enumerate(self._ways(start)):
+            parameters: dict[str, Plain] = {}
             try:
-                proposal = self._propose(fixed, usual, start)
+                config, size, place = propose(attempt, parameters, start is not None)
             except Infeasible as error:
                 reason, failed = str(error), failed + 1
+                self._impossible += 1
+                if attempt < USUAL and isinstance(self._config, Tpe):
+                    self._refuse(parameters)
+                    refused.append(parameters)
                 continue
-            if proposal:
-                return proposal
-        if reason and (start or not self._few or not self._known):
+            except _Known:
+                continue
+            number = self._admit(parameters, place)
+            label, to_the_end = (start.label, start.to_the_end) if start else (None, False)
+            return Proposal(number, parameters, config, size, label, to_the_end, tuple(refused))
+        if reason and (start or not self._small or not self._known):
             what = f"starting point {start.label}" if start else f"{failed} configurations in a row"
-            raise SearchFailed(f"{what} could not be built, the last time because {reason}")
+            raise SearchFailed(f"{what} could not be trained, the last time because {reason}")
         return None
 
-    def _tries(self, start: Start | None) -> Iterator[tuple[Mapping[str, Plain], bool]]:
-        """What to fix in each try, and whether the usual sampler gives the rest."""
+    def readmit(
+        self,
+        number: int,
+        parameters: Mapping[str, Plain],
+        *,
+        label: str | None = None,
+        refused: tuple[Mapping[str, Plain], ...] = (),
+    ) -> None:
+        """Take an earlier proposal up again, as a run folder recorded it; in the recorded order, between the tells."""
+        self._thin()
+        starting = bool(label) and any(start.label == label for start in self._starts)
+        if self._config.name in STATEFUL:
+            again = self.ask()  # the same question gets the same answer
+            if again and again.parameters == dict(parameters):
+                return
+            if again:  # another version answers otherwise
+                self._forget(again)
+        elif starting:
+            self._starts = [start for start in self._starts if start.label != label]
+        elif self._quasi:
+            self._skip_to(parameters)
+        for impossible in refused:
+            self._refuse(impossible)
+            self._impossible += 1
+        self._asked = number
+        self._admit(parameters, None)
+
+    def tell(self, number: int, told: Told) -> None:
+        """Close a trial."""
+        record, place = self._open.pop(number)
+        self._records[record] = (self._records[record][0], told)
+        self._close(place, self._told_model(told))
+
+    def learn(self, parameters: Mapping[str, Plain], told: Told, *, ours: bool = False) -> None:
+        """Know a trial that was not proposed here: of another run, or (`ours`) of this one before its space changed."""
+        if ours:
+            self._known.add(_key(parameters))
+        self._records.append((dict(parameters), told))
+        self._fitted += 1
+        self._model.add_trial(self._frozen(parameters, self._told_model(told)))
+
+    # ------------------------------------------------------------ proposing
+
+    def _ways(self, start: Start | None) -> Iterator[Callable[..., tuple[TrialConfig, Size, int | None]]]:
+        """How to propose in each attempt."""
         if start:
-            yield from itertools.repeat((start.fixed, True), USUAL)
-        elif self._points is not None:
-            yield from ((point, True) for point in self._points)
+            yield from itertools.repeat(lambda *given: self._ask(*given, fixed=start.fixed), USUAL)
+        elif isinstance(self._config, Grid):
+            yield from (self._point_way(point) for point in self._left)
         else:
-            yield from itertools.repeat(({}, True), USUAL)
-            # A sampler that keeps coming back to what is known: in a small space take whatever is left, in order.
-            yield from ((p, True) for p in grid.points(self._space)) if self._few else [({}, False)] * BY_CHANCE
+            usual = self._ask_quasi if self._quasi else self._ask
+            yield from itertools.repeat(usual, USUAL_GP if isinstance(self._config, Gp) else USUAL)
+            if self._small:  # a sampler that keeps coming back to what is known: take whatever is left, in order
+                yield from (self._point_way(point) for point in self._left)
+            else:
+                yield from itertools.repeat(lambda *given: self._ask(*given, usual=False), BY_CHANCE)
 
-    def report(self, number: int, epoch: int, value: float) -> None:
-        """Note the metric of a running trial at an epoch; one that is not a number is left out."""
-        if math.isfinite(value):
-            self._open[number].report(self._sign * value, epoch)
-            self._best[number] = max(self._best.get(number, -math.inf), self._sign * value)
+    def _ask(
+        self,
+        attempt: int,
+        parameters: dict[str, Plain],
+        again: bool,
+        *,
+        fixed: Mapping[str, Plain] | None = None,
+        usual: bool = True,
+    ) -> tuple[TrialConfig, Size, int | None]:
+        """Let Optuna propose."""
+        with quiet():
+            self._model.sampler = self._sampler(attempt, usual)
+            if fixed:
+                self._model.enqueue_trial(dict(fixed))
+            trial = self._model.ask()
+            try:
+                config, size = self._check(lambda parameter: suggest(trial, parameter), parameters, again)
+            except (Infeasible, _Known):
+                self._model.tell(trial, state=TrialState.FAIL)  # leaves no trace in the model
+                raise
+            if self._config.name in STATEFUL:
+                return config, size, trial.number
+            # Entered anew, as a rebuilt one is: TPE notes in a running trial what it drew for branches not taken, and
+            # would learn from it.
+            self._model.tell(trial, state=TrialState.FAIL)
+        return config, size, None
 
-    def tell(self, number: int, state: State) -> None:
-        """Close a trial. Only a finished one counts with a value: that of its best epoch."""
-        trial = self._open.pop(number)
-        best = self._best.pop(number, None)
-        told = optuna.trial.TrialState
-        if state == "finished" and best is not None:
-            self.study.tell(trial, best)
-        elif state in ("stopped", "diverged", "interrupted", "finished"):
-            with quiet():  # Optuna says that the last value is taken; that is meant
-                self.study.tell(trial, state=told.PRUNED)
-        else:
-            self.study.tell(trial, state=told.FAIL)
+    def _ask_quasi(
+        self, attempt: int, parameters: dict[str, Plain], again: bool
+    ) -> tuple[TrialConfig, Size, int | None]:
+        assert self._quasi is not None
+        return (*self._check(self._quasi.next(), parameters, again), None)
 
-    def _propose(self, fixed: Mapping[str, Plain], usual: bool, start: Start | None) -> Proposal | None:
-        """One try; None for a configuration that is known.
+    def _point_way(self, point: Mapping[str, Plain]) -> Callable[..., tuple[TrialConfig, Size, int | None]]:
+        def take(attempt: int, parameters: dict[str, Plain], again: bool) -> tuple[TrialConfig, Size, int | None]:
+            if _key(point) in self._known:  # told before anything is built
+                raise _Known
+            return (*self._check(lambda parameter: point[parameter.name], parameters, again), None)
 
-        Raises:
-            Infeasible: it cannot be built.
-        """
-        number = len(self.study.get_trials(deepcopy=False))
-        told = optuna.trial.TrialState
-        parameters: dict[str, Plain] = {}
+        return take
 
-        def choose(parameter: Parameter) -> Plain:
-            value = suggest(trial, parameter)
-            parameters[parameter.name] = value
+    def _check(
+        self, choose: Callable[[Parameter], Plain], parameters: dict[str, Plain], again: bool
+    ) -> tuple[TrialConfig, Size]:
+        def note(parameter: Parameter) -> Plain:
+            value = parameters[parameter.name] = choose(parameter)
             return value
 
-        with quiet():
-            self.study.sampler = self._sampler(number, usual)
-            if fixed:
-                self.study.enqueue_trial(dict(fixed))
-            trial = self.study.ask()
+        config = resolve(self._space, note)
+        size = self._count(config)
+        if _key(parameters) in self._known and not again:
+            raise _Known
+        return config, size
+
+    def _sampler(self, attempt: int, usual: bool) -> optuna.samplers.BaseSampler:
+        seed = zlib.crc32(f"{self._space.fixed.seed}/{self._asked}/{attempt}".encode())
+        config = self._config
+        if isinstance(config, Gp) and sum(told is not None for _, told in self._records) >= HANDOVER:
+            config = Tpe()
+        name = config.name if usual and config.name in SAMPLERS else "random"
+        return SAMPLERS[name](config, seed, len(self._refused))
+
+    def _skip_to(self, parameters: Mapping[str, Plain]) -> None:
+        """Move the quasi-random points behind the one that gave these parameters."""
+        assert self._quasi is not None
+        for _ in range(USUAL):
+            point: dict[str, Plain] = {}
             try:
-                config = resolve(self._space, choose)
-                self._count(config)
+                self._check(self._quasi.next(), point, True)
             except Infeasible:
-                self._refused += 1
-                self.study.tell(trial, state=told.PRUNED)
-                raise
-        key = json.dumps(parameters, sort_keys=True)
-        if key in self._known and not start:
-            self.study.tell(trial, state=told.FAIL)  # teaches nothing new
-            return None
-        self._known.add(key)
-        self._open[trial.number] = trial
-        return Proposal(
-            trial.number, parameters, config, start.label if start else None, start.to_the_end if start else False
+                continue
+            if point == dict(parameters):
+                return
+
+    # ------------------------------------------------------------ what the model knows
+
+    def _new_model(self) -> optuna.Study:
+        with quiet():
+            modes = [o.mode for o in self._objectives]
+            return optuna.create_study(directions=["maximize" if mode == "max" else "minimize" for mode in modes])
+
+    def _admit(self, parameters: Mapping[str, Plain], place: int | None) -> int:
+        """Open a trial; `place`: where it is in the model already."""
+        if place is None:
+            self._model.add_trial(self._frozen(parameters, None))
+            place = len(self._model.get_trials(deepcopy=False)) - 1
+        self._fitted += 1
+        number = self._asked
+        self._open[number] = (len(self._records), place)
+        self._records.append((dict(parameters), None))
+        self._known.add(_key(parameters))
+        self._asked += 1
+        return number
+
+    def _forget(self, proposal: Proposal) -> None:
+        record, place = self._open.pop(proposal.number)
+        del self._records[record]
+        self._known.discard(_key(proposal.parameters))
+        self._model.tell(place, state=TrialState.FAIL)
+        self._fitted -= 1
+
+    def _refuse(self, parameters: Mapping[str, Plain]) -> None:
+        """Let the model keep away from what cannot be trained; it is no trial and has no value."""
+        self._refused.append(dict(parameters))
+        self._fitted += 1
+        self._model.add_trial(self._frozen(parameters, Told("diverged")))
+
+    def _close(self, place: int, told: Told) -> None:
+        frozen = self._model.get_trials(deepcopy=False)[place]
+        trial = optuna.trial.Trial(self._model, frozen._trial_id)
+        state, values = self._outcome(told)
+        for key, value in told.excess.items():
+            trial.set_constraint(key, value)
+        with quiet():
+            if len(self._objectives) == 1:
+                for epoch, value in sorted(told.curve.items()):
+                    trial.report(value, epoch)
+            self._model.tell(place, values, state=state)
+
+    def _outcome(self, told: Told) -> tuple[TrialState, list[float] | None]:
+        complete = len(told.values) == len(self._objectives) and all(map(math.isfinite, told.values))
+        if told.state == "finished" and complete:
+            return TrialState.COMPLETE, list(told.values)
+        return (TrialState.FAIL if told.state == "failed" else TrialState.PRUNED), None
+
+    def _told_model(self, told: Told) -> Told:
+        """What of it may be said: no value of what diverged or found no memory."""
+        if told.state in ("diverged", "out_of_memory", "failed"):
+            return Told(told.state)
+        return told
+
+    def _frozen(self, parameters: Mapping[str, Plain], told: Told | None) -> FrozenTrial:
+        given = dict(parameters)
+        kinds = distributions(self._space, given)
+        if told is None:
+            return create_trial(state=TrialState.RUNNING, params=given, distributions=kinds)
+        state, values = self._outcome(told)
+        curve = dict(sorted(told.curve.items())) if len(self._objectives) == 1 else {}
+        if state == TrialState.PRUNED and curve:
+            values = [curve[max(curve)]]  # as Optuna's tell does
+        return create_trial(
+            state=state,
+            values=values,
+            params=given,
+            distributions=kinds,
+            intermediate_values=curve,
+            constraints=dict(told.excess) or None,
         )
 
-    def _sampler(self, number: int, usual: bool) -> optuna.samplers.BaseSampler:
-        config = self._space.fixed.search.sampler
-        seed = zlib.crc32(f"{self._space.fixed.seed}/{number}".encode())
-        if isinstance(config, Tpe) and usual:
-            # group: conditional parameters are modelled together with those that exist at the same time.
-            return optuna.samplers.TPESampler(
-                seed=seed,
-                multivariate=True,
-                group=True,
-                n_startup_trials=config.startup_trials + self._refused,  # those were told too, but never trained
-            )
-        return optuna.samplers.RandomSampler(seed=seed)
+    def _thin(self) -> None:
+        """Fit on fewer trials when there are many: the best, the open ones, and an even spread of the rest."""
+        if self._fitted - len(self._open) < 2 * FITTED or self._config.name in STATEFUL:
+            return
+        closed = [index for index, (_, told) in enumerate(self._records) if told is not None]
+        sign = self._objectives[0].sign
+        ranked = sorted(closed, key=lambda index: -sign * self._value(index, -sign * math.inf))
+        rest = sorted(ranked[GOOD:])
+        kept = {*ranked[:GOOD], *rest[:: max(1, -(-len(rest) // (FITTED - GOOD)))]}
+        self._refused = self._refused[-GOOD:]
+        self._model = self._new_model()
+        self._model.add_trials([self._frozen(p, Told("diverged")) for p in self._refused])
+        places = {}
+        frozen: list[FrozenTrial] = []
+        for index, (parameters, told) in enumerate(self._records):
+            if told is None or index in kept:
+                places[index] = len(self._refused) + len(frozen)
+                frozen.append(self._frozen(parameters, told and self._told_model(told)))
+        self._model.add_trials(frozen)
+        self._fitted = len(self._refused) + len(frozen)
+        self._open = {number: (record, places[record]) for number, (record, _) in self._open.items()}
+
+    def _value(self, index: int, none: float) -> float:
+        told = self._records[index][1]
+        return told.values[0] if told and told.state == "finished" and told.values else none
+
+
+class _Known(Exception):
+    """The configuration was proposed before."""
+
+
+def _key(parameters: Mapping[str, Plain]) -> str:
+    return json.dumps(dict(parameters), sort_keys=True)
 
 
 def suggest(trial: optuna.Trial, parameter: Parameter) -> Plain:
@@ -179,5 +400,5 @@ def suggest(trial: optuna.Trial, parameter: Parameter) -> Plain:
 
 def quiet() -> Any:
     """Optuna's warnings that experimental options are experimental, off within this block."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -14,10 +14,11 @@ from pydantic.fields import FieldInfo
 from tuner.errors import BadInput, Problem
 from tuner.spec.distributions import Choice, Plain, SameAs, text_of
 from tuner.spec.fields import is_per_block, item_of, kinds_of, sections_of, why_not_searched
+from tuner.spec.nearest import did_you_mean
 from tuner.spec.parameter import Condition, Parameter, PerBlock
 from tuner.spec.space_file import Listing, Node, Place, Scalar, Table
 from tuner.spec.trial_config import Section, SpaceConfig
-from tuner.spec.words import body_of, check_words, did_you_mean, read_options, read_range, shown, word_of
+from tuner.spec.words import body_of, check_words, read_options, read_range, shown, word_of
 
 BROKEN = object()
 """Stands for a part of the file that has been reported."""
@@ -74,6 +75,12 @@ class Builder:
         if at is not None:
             self.broken.add(at.name)
         return BROKEN
+
+    def place_of(self, name: str) -> Place:
+        """Where the thing of this name stands, or the nearest one around it."""
+        while name not in self.places:
+            name = name[: max(name.rfind("."), name.rfind("["), 0)]
+        return self.places[name]
 
     def refused(self, error: BadInput, at: At) -> Any:
         """Note the problems of an error; the part at `at` is left out."""

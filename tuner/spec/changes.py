@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 
 from tuner.errors import BadInput, Problem
 from tuner.spec.distributions import text_of
+from tuner.spec.nearest import did_you_mean
 from tuner.spec.space_file import Listing, Node, Place, Scalar, Table, plain, read
-from tuner.spec.words import body_of, did_you_mean, read_options, word_of
+from tuner.spec.trial_config import KINDS
+from tuner.spec.words import body_of, read_options, word_of
 
 Key = str | int
 _STEP = re.compile(r"(?:^|\.)([^.\[\]]+)|\[([^\[\]]*)\]")
@@ -75,7 +77,7 @@ def _find(
     route: tuple[Key, ...] = ()
     for i, (key, label) in enumerate(steps):
         rest = tuple(k for k, _ in steps[i:] if k is not None)
-        made = _made_below(node)
+        made = _made_below(node, so_far)
         if made is not None and len(rest) == len(steps) - i:
             return Change(route, rest, made), None
         if word_of(node) == "choice":
@@ -91,7 +93,7 @@ def _find(
             so_far = f"{so_far}[{labels[at]}]"
             if label is not None:
                 continue
-            made = _made_below(node)
+            made = _made_below(node, so_far)
             if made is not None and len(rest) == len(steps) - i:
                 return Change(route, rest, made), None
         if label is not None or key is None:
@@ -109,11 +111,13 @@ def _find(
     return Change(route), node
 
 
-def _made_below(node: Node) -> str | None:
+def _made_below(node: Node, name: str) -> str | None:
     """The `name` of the section that a bare word stands for; empty for null, None for anything else."""
-    if isinstance(node, Scalar) and (node.value is None or isinstance(node.value, str)):
-        return node.value or ""
-    return None
+    if not isinstance(node, Scalar):
+        return None
+    if node.value is None:
+        return ""
+    return node.value if isinstance(node.value, str) and re.sub(r"\[[^\]]*\]", "", name) in KINDS else None
 
 
 def _narrowed(change: Change, node: Node, value: Node, name: str) -> Change:

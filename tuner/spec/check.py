@@ -16,10 +16,10 @@ from pydantic_core import ErrorDetails
 
 from tuner.spec.build import BROKEN, Builder
 from tuner.spec.distributions import Choice, LogUniform, Plain, SameAs, Uniform, text_of
+from tuner.spec.nearest import nearest
 from tuner.spec.parameter import Choose, Parameter, PerBlock
-from tuner.spec.space_file import Place
 from tuner.spec.trial_config import SpaceConfig
-from tuner.spec.words import nearest, shown
+from tuner.spec.words import shown
 
 MAX_PAIRS = 400  # combinations tried of two parameters; 20 options each
 
@@ -148,10 +148,10 @@ def _report(builder: Builder, mistake: Mistake, overrides: Mapping[str, Plain], 
     name = mistake.name
     if any(_under(name, broken) or (mistake.across and _under(broken, name)) for broken in builder.broken):
         return
-    place = _place(builder, name)
+    place = builder.place_of(name)
     if mistake.across and overrides:
         last = list(overrides)[-1]
-        place = _place(builder, last)
+        place = builder.place_of(last)
     shared = (place, mistake.kind)
     if (name, mistake.kind) in said or (place.line and shared in said):
         return
@@ -171,18 +171,11 @@ def _report_epochs(builder: Builder, resolved: Resolved, said: set[Any]) -> None
     said.add("epochs")
     name = resolved.names[("train", "epochs")]
     rule = "can be searched only with search.scheduler: none; a scheduler compares trials of the same length"
-    builder.problems.append(_place(builder, name).problem(f"train.epochs: {rule}"))
+    builder.problems.append(builder.place_of(name).problem(f"train.epochs: {rule}"))
 
 
 def _under(name: str, root: str) -> bool:
     return name == root or name.startswith((root + ".", root + "["))
-
-
-def _place(builder: Builder, name: str) -> Place:
-    """Where the thing of this name stands, or the nearest one around it."""
-    while name not in builder.places:
-        name = name[: max(name.rfind("."), name.rfind("["), 0)]
-    return builder.places[name]
 
 
 # ---------------------------------------------------------------- pydantic's errors in our words
@@ -226,8 +219,8 @@ def mistakes(error: ValidationError, resolved: Resolved) -> Iterator[Mistake]:
     found = [(_locate(e, resolved.data), e) for e in error.errors(include_url=False)]
     groups: dict[Path, list[ErrorDetails]] = {}
     for path, detail in found:
-        if detail["type"] in _WANTED and any(
-            other[: len(path)] == path and (len(other) > len(path) or d["type"] not in _WANTED) for other, d in found
+        if _of_type(detail) and any(
+            other[: len(path)] == path and (len(other) > len(path) or not _of_type(d)) for other, d in found
         ):
             continue
         groups.setdefault(path, []).append(detail)
@@ -246,6 +239,12 @@ def mistakes(error: ValidationError, resolved: Resolved) -> Iterator[Mistake]:
             yield Mistake(
                 name, details[0]["type"] if not across else _message(details[0]), _message(details[0]), across, leaf
             )
+
+
+def _of_type(detail: ErrorDetails) -> bool:
+    """Whether the value is of another type than wanted: no mistake where it fits another type of the field better."""
+    no_word = detail["type"] == "literal_error" and isinstance(detail["input"], dict | list)
+    return no_word or detail["type"] in _WANTED
 
 
 def _locate(detail: ErrorDetails, data: Any) -> Path:

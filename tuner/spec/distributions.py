@@ -37,6 +37,10 @@ class Choice:
         """Every value for an exhaustive search."""
         return self.labels
 
+    def count(self) -> int | None:
+        """Number of values of the grid, told without building it."""
+        return len(self.labels)
+
     def contains(self, value: object) -> bool:
         """Whether the value is one of the labels; 1 and true are different."""
         return any(type(v) is type(value) and v == value for v in self.labels)
@@ -88,10 +92,13 @@ class Uniform(_Range):
 
     def grid(self) -> tuple[Plain, ...] | None:
         """Every value of a stepped range; None when there is no step."""
-        if self.step is None:
+        if (count := self.count()) is None:
             return None
-        count = round((self.high - self.low) / self.step)
-        return (*(self.low + i * self.step for i in range(count)), self.high)
+        return (*(self.low + i * self.step for i in range(count - 1)), self.high)
+
+    def count(self) -> int | None:
+        """Number of values of the grid; None when there is no step."""
+        return None if self.step is None else round((self.high - self.low) / self.step) + 1
 
     def to_optuna_json(self) -> dict[str, Any]:
         """Optuna's JSON form."""
@@ -103,6 +110,10 @@ class LogUniform(_Range):
     """A float above 0, evenly distributed in its logarithm."""
 
     def grid(self) -> tuple[Plain, ...] | None:
+        """A logarithmic range has no grid."""
+        return None
+
+    def count(self) -> int | None:
         """A logarithmic range has no grid."""
         return None
 
@@ -118,6 +129,10 @@ class Int(_Range):
     def grid(self) -> tuple[Plain, ...] | None:
         """Every value."""
         return tuple(range(self.low, self.high + 1, self.step or 1))
+
+    def count(self) -> int | None:
+        """Number of values of the grid, told without building it."""
+        return int(self.high - self.low) // (self.step or 1) + 1
 
     def contains(self, value: object) -> bool:
         """Whether it is a whole number of the range, on a step."""
@@ -135,6 +150,10 @@ class LogInt(_Range):
     def grid(self) -> tuple[Plain, ...] | None:
         """Every value; a grid knows no density."""
         return tuple(range(self.low, self.high + 1))
+
+    def count(self) -> int | None:
+        """Number of values of the grid, told without building it."""
+        return int(self.high - self.low) + 1
 
     def contains(self, value: object) -> bool:
         """Whether it is a whole number of the range."""

@@ -15,8 +15,8 @@ from ruamel.yaml.comments import CommentedMap
 import tuner
 from tuner.errors import BadInput
 from tuner.spec.changes import Change, apply_sets
+from tuner.spec.nearest import did_you_mean
 from tuner.spec.space_file import Node, plain, read, read_text
-from tuner.spec.words import did_you_mean
 
 # They lie beside the packages in a clone and in a wheel alike.
 READY_MADE = Path(tuner.__file__).parent.parent / "search_spaces"

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from tuner.errors import BadInput
+from tuner.spec.nearest import did_you_mean
 from tuner.spec.trial_config import Section, SpaceConfig
-from tuner.spec.words import did_you_mean, shown
+from tuner.spec.words import shown
 
 # What may be searched (grammar R8), and why the rest may not.
 _OPEN = ("model", "train", "data.augment", "data.image_size")
@@ -168,6 +169,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return shown(schema["const"])
     if schema.get("type") == "array":
         return _allowed(schema["items"]) if isinstance(schema.get("items"), dict) else ""
+    if "propertyNames" in schema:
+        return f"in a mapping {_allowed(schema['propertyNames']).replace('; ', ', ')}"
     ends = (
         ("at least ", "minimum"),
         ("above ", "exclusiveMinimum"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from tuner.spec.nearest import did_you_mean
 
 Mode = Literal["max", "min"]
 Metric = Literal["val_accuracy", "val_macro_f1", "val_loss"]
 Counted = Literal["params", "flops", "memory_mb", "model_mb"]
 Measured = Literal["latency_ms", "epoch_seconds", "peak_memory_mb", "accuracy_gap"]
+AnyMetric = Literal[Metric, Counted, Measured]
 
 # Metrics of an epoch that can drive a search: the scheduler judges by them.
 METRICS: dict[Metric, Mode] = {"val_accuracy": "max", "val_macro_f1": "max", "val_loss": "min"}
@@ -24,7 +27,24 @@ MEASURED: dict[Measured, Mode] = {
     "peak_memory_mb": "min",
     "accuracy_gap": "min",
 }
-MODES: dict[str, Mode] = {**METRICS, **COUNTED, **MEASURED}
+MODES: dict[str, Mode] = dict((*METRICS.items(), *COUNTED.items(), *MEASURED.items()))
+
+
+def check_metrics(names: Sequence[object]) -> None:
+    """The metrics that a search improves, in order.
+
+    Raises:
+        ValueError: none at all, one that is not there, or a first one that cannot drive the scheduler.
+    """
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f"must be a metric or several, like {{val_accuracy: max, params: min}}, got {name}")
+        if name not in MODES:
+            raise ValueError(f"no such metric: {name}{did_you_mean(name, MODES)}")
+    if not names:
+        raise ValueError(f"must name a metric at least: one of {', '.join(METRICS)}")
+    if names[0] not in METRICS:
+        raise ValueError(f"the first decides which trial is stopped: one of {', '.join(METRICS)}, not {names[0]}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +100,7 @@ def parse_constraint(text: str) -> Constraint:
         raise ValueError(f"no constraint: {text!r}; write METRIC <= NUMBER or METRIC >= NUMBER")
     metric, sense, bound = match.groups()
     if metric not in MODES:
-        raise ValueError(f"no such metric: {metric}; there are {', '.join(MODES)}")
+        raise ValueError(f"no such metric: {metric}{did_you_mean(metric, MODES)}")
     try:
         value = float(bound.replace("_", ""))
     except ValueError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tuner.spec.distributions import Distribution, Plain
+from tuner.spec.trial_config import MID_RUN
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,12 @@ class Parameter:
     path: str
     distribution: Distribution
     active_when: tuple[Condition, ...] = ()
+
+    @property
+    def mid_run(self) -> bool:
+        """Whether a trial that runs can change it: whether its path is, or lies under, one of MID_RUN."""
+        path = re.sub(r"\[[^\]]*\]", "", self.path)
+        return any(path == root or path.startswith(root + ".") for root in MID_RUN)
 
 
 @dataclass(frozen=True)

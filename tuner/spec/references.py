@@ -1,4 +1,4 @@
-"""Rules that reach across the file: what `same_as` points at must be written out, a grid needs steps."""
+"""Rules that reach across the file: what `same_as` points at must be written out, samplers and schedulers must fit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from tuner.spec.build import BROKEN, Builder
 from tuner.spec.distributions import Choice, Plain, SameAs, text_of
 from tuner.spec.parameter import Parameter, PerBlock
-from tuner.spec.trial_config import SpaceConfig, TrialConfig
+from tuner.spec.trial_config import MID_RUN, Pbt, SpaceConfig, TrialConfig
 
 
 def check_same_as(builder: Builder, tree: Mapping[str, Any]) -> None:
@@ -57,11 +57,45 @@ def _missing(node: Any, parts: list[str], here: Mapping[str, Plain], deeper: Map
     return "is not written in this file; write it out, or point at another value"
 
 
-def check_grid(builder: Builder, fixed: SpaceConfig) -> None:
-    """Report each range that a grid cannot walk."""
-    if fixed.search.sampler.name != "grid":
-        return
+def check_search(builder: Builder, fixed: SpaceConfig) -> None:
+    """Report what the sampler, the scheduler and the budget cannot do with this space."""
+    search = fixed.search
+    if search.sampler.name == "grid":
+        _check_grid(builder)
+    if search.sampler.name == "cmaes" and len(search.objectives) > 1:
+        rule = "cmaes improves one metric; write auto, tpe, gp or nsga2 for several"
+        builder.report(builder.place_of("search.sampler"), f"search.sampler: {rule}")
+    if isinstance(search.scheduler, Pbt):
+        _check_pbt(builder, search.scheduler, fixed.train.epochs)
+    if search.trials < len(search.start_from):
+        rule = f"{search.trials} do not hold the {len(search.start_from)} of start_from; write that many at least"
+        builder.report(builder.place_of("search.trials"), f"search.trials: {rule}")
+
+
+def _check_grid(builder: Builder) -> None:
     for parameter in builder.parameters:
-        if parameter.distribution.grid() is None:
+        if parameter.distribution.count() is None:
             rule = "a grid needs a choice, or a uniform with a step: {uniform: [low, high, step]}"
             builder.report(builder.places[parameter.name], f"{parameter.name}: search.sampler is grid; {rule}")
+
+
+def _check_pbt(builder: Builder, pbt: Pbt, epochs: int) -> None:
+    """Population-based training compares trials before they end, and changes what a running trial can change."""
+    if pbt.every >= epochs:
+        rule = f"trials train {epochs} epochs and would never be compared; write less than {epochs}"
+        builder.report(builder.place_of("search.scheduler.every"), f"search.scheduler.every: is {pbt.every}; {rule}")
+    may = dict.fromkeys(key for p in builder.parameters if p.mid_run for key in (p.name, p.path))
+    if not may:
+        rule = f"pbt changes settings of running trials, and none that can change is searched: {', '.join(MID_RUN)}"
+        builder.report(builder.place_of("search.scheduler"), f"search.scheduler: {rule}")
+        return
+    searched = {key for p in builder.parameters for key in (p.name, p.path)}
+    for index, key in enumerate(pbt.mutate or ()):
+        if key not in may:
+            why = "cannot change in a trial that runs" if key in searched else "is not searched in this space"
+            name = f"search.scheduler.mutate.{index}"
+            builder.report(builder.place_of(name), f"{name}: {key}: {why}; those that can: {', '.join(may)}")
+    if pbt.mutate == ():
+        name = "search.scheduler.mutate"
+        rule = f"names nothing to change; leave it out, or name some of {', '.join(may)}"
+        builder.report(builder.place_of(name), f"{name}: {rule}")

@@ -16,7 +16,7 @@ from tuner.spec.check import check, mistakes, walk
 from tuner.spec.distributions import Plain
 from tuner.spec.edit import set_values
 from tuner.spec.parameter import Choose, Condition, Parameter, Start
-from tuner.spec.references import check_grid, check_same_as
+from tuner.spec.references import check_same_as, check_search
 from tuner.spec.space_file import read, read_text
 from tuner.spec.starts import read_starts
 from tuner.spec.trial_config import SpaceConfig, TrialConfig
@@ -100,7 +100,7 @@ def parse_space(text: str, source: str, sets: Sequence[str] = ()) -> Space:
     check_same_as(builder, tree)
     fixed = check(builder, tree)
     if fixed is not None:
-        check_grid(builder, fixed)
+        check_search(builder, fixed)
     starts = read_starts(root, builder)
     if builder.problems or fixed is None:
         raise BadInput(_once(builder.problems, source))

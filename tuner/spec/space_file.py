@@ -116,7 +116,7 @@ def read(text: str, source: str, *, lines: bool = True) -> tuple[Node, list[Prob
     Raises:
         BadInput: the text is no YAML, holds tags or several documents, or is over a cap.
     """
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
         raise BadInput([Problem(source, 1, 1, "larger than 1 MB; a space file holds settings, no data")])
     reader = _Reader(source, lines)
     try:
@@ -195,7 +195,7 @@ class _Reader:
         place = self.place(event)
         text: str = event.value
         if event.style not in (None, ""):
-            return Scalar(text, place)
+            return Scalar(self.paired(event), place)
         if text in _WORDS:
             return Scalar(_WORDS[text], place)
         if _INT.fullmatch(text):
@@ -252,7 +252,15 @@ class _Reader:
             self.anchors[event.anchor] = _Anchored(self.scalar(event), 1, 1)
         if event.value == "":
             self.refuse(event, "a key without a name")
-        return str(event.value)
+        return self.paired(event)
+
+    def paired(self, event: Any) -> str:
+        """The text with halves of a character, as JSON escapes those beyond 16 bits, put together."""
+        try:
+            return str(event.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self.refuse(event, "half of a character; write it as it is, without an escape")
+            raise
 
     def merge(self, value: Node) -> Iterator[tuple[str, Node, Place]]:
         tables = value.items if isinstance(value, Listing) else (value,)

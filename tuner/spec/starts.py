@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from tuner.spec.build import Builder
 from tuner.spec.distributions import Choice, LogUniform, Plain, Uniform, text_of
+from tuner.spec.nearest import nearest
 from tuner.spec.parameter import Parameter, Start
 from tuner.spec.space_file import Listing, Node, Scalar, Table, plain
-from tuner.spec.words import nearest, shown
+from tuner.spec.words import shown
 
 
 def read_starts(root: Node, builder: Builder) -> tuple[Start, ...]:
@@ -47,9 +48,12 @@ def _read(table: Table, number: int, builder: Builder) -> Start:
     refused: dict[str, str] = {}
     for parameter in builder.parameters:
         key = next((k for k in _keys(parameter) if k in wanted), None)
-        if key is None:
-            continue
         missing = [c for c in parameter.active_when if c.name not in fixed or not c.holds(fixed[c.name])]
+        if key is None:
+            # The only option of a choice need not be written out.
+            if not missing and isinstance(parameter.distribution, Choice) and len(parameter.distribution.labels) == 1:
+                fixed[parameter.name] = parameter.distribution.labels[0]
+            continue
         if missing:
             refused.setdefault(key, f"exists only where {' and '.join(map(str, missing))}")
             continue

@@ -9,17 +9,17 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tuner.spec.objective import (
     METRICS,
     MODES,
+    AnyMetric,
     Constraint,
-    Counted,
-    Measured,
     Metric,
     Mode,
     Objective,
+    check_metrics,
     parse_constraint,
 )
 
@@ -304,11 +304,11 @@ class Gp(Section):
 
 
 class CmaEs(Section):
-    """Covariance matrix adaptation (Hansen, 2016) over the numbers that always exist; it learns from finished trials."""
+    """Covariance matrix adaptation (Hansen, 2016) over the numbers that always exist; learns from finished ones."""
 
     name: Literal["cmaes"] = "cmaes"
     startup_trials: Count = Field(1, description="random trials before the model takes over")
-    population: Annotated[int, Field(ge=2)] | None = Field(
+    population: Annotated[int, Field(ge=4)] | None = Field(
         None, description="trials a generation; default: 4 + 3 ln(number of settings)"
     )
 
@@ -319,6 +319,10 @@ class Nsga2(Section):
     name: Literal["nsga2"] = "nsga2"
     population: Annotated[int, Field(ge=2)] = Field(20, description="trials a generation")
     crossover: float = Field(0.9, ge=0, le=1, description="probability that a child has two parents")
+
+
+AnySampler = RandomSampler | Grid | Qmc | Tpe | Gp | CmaEs | Nsga2
+"""A sampler that can be asked: `auto` has been resolved."""
 
 
 class NoScheduler(Section):
@@ -353,7 +357,7 @@ class Median(Section):
 
 
 class Pbt(Section):
-    """Population-based training (Jaderberg et al., 2017): the worst go on from the best ones' weights, changed a little.
+    """Population-based training (Jaderberg et al., 2017): the worst go on from the best ones' weights, changed.
 
     The population is all trials of the search; every `every` epochs they wait for each other.
     """
@@ -364,7 +368,7 @@ class Pbt(Section):
         None, description="searched fields that change; default: all that may change in mid-run"
     )
     share: float = Field(0.25, gt=0, le=0.5, description="share of the worst that is replaced, and of the best copied")
-    resample: float = Field(0.25, ge=0, le=1, description="probability that a field is drawn anew, not changed a little")
+    resample: float = Field(0.25, ge=0, le=1, description="probability that a field is drawn anew, else moved a little")
 
 
 # Fields whose value a running trial can change: no shape of weights or optimiser state depends on them.
@@ -395,15 +399,23 @@ def parse_duration(text: str) -> float:
     return float(match[1]) * _SECONDS[match[2]]
 
 
+def _readable(rule: str) -> str:
+    parse_constraint(rule)
+    return rule
+
+
+Rule = Annotated[str, AfterValidator(_readable)]
+
+
 class Search(Section):
     """How configurations are chosen and stopped, and what happens when one fails."""
 
     trials: Count = Field(20, description="number of trials")
     time: str | None = Field(None, description="time budget, like 90s, 30m or 2h; running epochs are ended")
-    metric: Metric | dict[Metric | Counted | Measured, Mode] = Field(
+    metric: Metric | dict[AnyMetric, Mode] = Field(
         "val_accuracy", description="what the search improves, or several with max or min; the first stops trials"
     )
-    constraints: Annotated[tuple[str, ...], Items] = Field(
+    constraints: Annotated[tuple[Rule, ...], Items] = Field(
         (), description="rules like params <= 200000 or latency_ms <= 5 that a configuration must keep"
     )
     sampler: Auto | RandomSampler | Grid | Qmc | Tpe | Gp | CmaEs | Nsga2 = Field(
@@ -433,23 +445,18 @@ class Search(Section):
             parse_duration(value)
         return value
 
-    @field_validator("metric")
+    @field_validator("metric", mode="before")
     @classmethod
-    def _first_drives(cls, value: str | dict[str, Mode]) -> str | dict[str, Mode]:
-        for place, (metric, mode) in enumerate(value.items() if isinstance(value, dict) else ()):
-            if place == 0 and metric not in METRICS:
-                raise ValueError(f"the first decides which trial is stopped: one of {', '.join(METRICS)}, not {metric}")
-            if mode != MODES[metric]:
-                raise ValueError(f"{metric}: better is {MODES[metric]}, got {mode}")
-        if value == {}:
-            raise ValueError("must name a metric at least")
+    def _known(cls, value: Any) -> Any:
+        check_metrics(list(value) if isinstance(value, dict) else [value])
         return value
 
-    @field_validator("constraints")
+    @field_validator("metric")
     @classmethod
-    def _rules(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            parse_constraint(text)
+    def _in_their_direction(cls, value: str | dict[str, Mode]) -> str | dict[str, Mode]:
+        for metric, mode in value.items() if isinstance(value, dict) else ():
+            if mode != MODES[metric]:
+                raise ValueError(f"{metric}: better is {MODES[metric]}, got {mode}")
         return value
 
     @property
@@ -477,13 +484,17 @@ class Resources(Section):
     trials_at_once: Count | None = Field(None, description="at most so many at once; default: as many as fit")
 
 
-_NAME = re.compile(r"^\w[\w.\- ]{0,99}$")
+_NAME = re.compile(r"^\w[\w.\- ]*$")
+MAX_NAME = 200  # bytes; folders may have 255
 
 
 class SpaceConfig(TrialConfig):
     """A whole space file with one value chosen for everything that is searched."""
 
-    name: str = Field(description="name of the run, and of its folder", json_schema_extra={"pattern": _NAME.pattern})
+    name: str = Field(
+        description="name of the run, and of its folder",
+        json_schema_extra={"pattern": _NAME.pattern, "maxLength": MAX_NAME},
+    )
     search: Search = Field(default_factory=Search, description="how to search")
     resources: Resources = Field(default_factory=Resources, description="what one trial gets")
 
@@ -491,9 +502,9 @@ class SpaceConfig(TrialConfig):
     @classmethod
     def _fit_for_a_folder(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
-            raise ValueError(
-                f"must begin with a letter or digit and hold only those, spaces and . _ -, at most 100, got {value!r}"
-            )
+            raise ValueError(f"must begin with a letter or digit and hold only those, spaces and . _ -, got {value!r}")
+        if (size := len(value.encode())) > MAX_NAME:
+            raise ValueError(f"names a folder: at most {MAX_NAME} bytes, got {size}")
         return value
 
     def trial(self) -> TrialConfig:

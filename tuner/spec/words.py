@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 
 from tuner.spec.distributions import WORDS, Int, LogInt, LogUniform, Plain, Uniform, text_of
+from tuner.spec.nearest import nearest
 from tuner.spec.space_file import Listing, Node, Place, Scalar, Table, plain
 
 # Words of Ray Tune, Optuna, W&B, KerasTuner and Hyperopt -> ours. Those of the second table leave the upper end out.
@@ -28,6 +29,7 @@ _UPPER_END_OUT = {"randint": "int", "qrandint": "int", "lograndint": "logint", "
 _NO_EQUAL = ("normal", "lognormal", "randn", "qrandn", "q_normal", "sample_from", "func")
 _LOW = ("min", "low", "lower", "min_value")
 _HIGH = ("max", "high", "upper", "max_value")
+MAX_STEPS = 2**53  # as many as a float can count
 
 
 @dataclass(frozen=True)
@@ -38,21 +40,6 @@ class Option:
     node: Node
     place: Place
     named: bool
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """The word most like it, if any is close."""
-    found = difflib.get_close_matches(word, list(words), n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
-def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """`; did you mean depth?`, or else `; there are depth, width`."""
-    words = list(words)
-    near = nearest(word, words)
-    if near is not None:
-        return f"; did you mean {near}?"
-    return f"; there are {', '.join(words)}" if words else ""
 
 
 def word_of(node: Node) -> str | None:
@@ -190,11 +177,14 @@ def _check_step(name: str, low: float, high: float, step: float, body: Listing) 
     place = body.items[2].place
     if step <= 0:
         raise place.error(f"{name}: a step must be above 0, got {text_of(step)}")
-    steps = (high - low) / step
-    if not math.isclose(steps, round(steps), abs_tol=1e-9, rel_tol=1e-9) or round(steps) < 1:
-        last = low + math.floor(steps + 1e-9) * step
-        last = round(last, 12) if isinstance(last, float) else last
-        better = f"[{text_of(low)}, {text_of(last)}, {text_of(step)}]" if last > low else "a smaller step"
+    # Exact, of the decimals as written: 0.1 + 0.2 is 0.3 here. Optuna compares so and moves a high end that is missed.
+    first, last, by = (Fraction(str(number)) for number in (low, high, step))
+    if (last - first) / by > MAX_STEPS:
+        raise place.error(f"{name}: steps of {text_of(step)} are too many to tell apart; leave the step out")
+    if (last - first) % by:
+        end = first + (last - first) // by * by
+        reached = type(high)(end)
+        better = f"[{text_of(low)}, {text_of(reached)}, {text_of(step)}]" if end > first else "a smaller step"
         message = f"{name}: steps of {text_of(step)} from {text_of(low)} miss {text_of(high)}; write {better}"
         raise place.error(message)
 

@@ -12,6 +12,7 @@ from tuner.errors import Infeasible
 from tuner.spec.trial_config import Cnn, TrialConfig
 from tuner.training.cnn import MODELS, ONE_IMAGE, needs_two_images
 from tuner.training.dataset import Dataset
+from tuner.training.memory import MIB
 from tuner.training.trainer import Trainer
 
 FIRST_STEPS = 2
@@ -20,13 +21,35 @@ SECONDS = 0.7
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one model. `multiply_adds`: convolutions and linear layers, one image forward; training takes about 3x."""
+    """Of one configuration.
+
+    multiply_adds: convolutions and linear layers, one image forward; training takes about 3x. memory_mb: an estimate of
+    what training needs on its device: weights, gradients and optimiser state in fp32, and each layer's output for a
+    whole batch, kept for the way back, with its gradient. model_mb: weights and running statistics in fp32. In MiB.
+    """
 
     params: int
     multiply_adds: int
+    memory_mb: float
+    model_mb: float
 
 
-def count(config: TrialConfig, *, classes: int, image_size: int, channels: int) -> Cost:
+@dataclass(frozen=True)
+class _Model:
+    """What is counted once a model. `outputs`: numbers that all layers give for one image; `stored`: that it has."""
+
+    params: int
+    multiply_adds: int
+    outputs: int
+    stored: int
+
+
+# Numbers that an optimiser keeps for each weight, beside the weight and its gradient.
+STATE = {"adam": 2, "adamw": 2, "sgd": 1, "rmsprop": 2}
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+
+
+def count(config: TrialConfig, *, classes: int, image_size: int, channels: int, precision: str = "fp32") -> Cost:
     """Parameters and arithmetic, on torch's meta device: milliseconds, once a model.
 
     Raises:
@@ -35,16 +58,24 @@ def count(config: TrialConfig, *, classes: int, image_size: int, channels: int) 
     if config.train.batch_size == 1 and needs_two_images(config.model, image_size):
         raise Infeasible(ONE_IMAGE)
     # Dropout costs nothing that is counted here: without it the models of a search are few, and each is built once.
-    return _count_model(config.model.model_copy(update={"dropout": 0.0}), classes, image_size, channels)
+    model = _count_model(config.model.model_copy(update={"dropout": 0.0}), classes, image_size, channels)
+    weights = 4 * model.params * (2 + STATE[config.train.optimizer.name])
+    batch = 2 * config.train.batch_size * model.outputs * BYTES[precision]
+    return Cost(model.params, model.multiply_adds, (weights + batch) / MIB, 4 * model.stored / MIB)
 
 
 @lru_cache(maxsize=4096)
-def _count_model(config: Cnn, classes: int, image_size: int, channels: int) -> Cost:
+def _count_model(config: Cnn, classes: int, image_size: int, channels: int) -> _Model:
     with torch.device("meta"):
         model = MODELS[config.name](config, classes=classes, in_channels=channels, image_size=image_size).eval()
+        outputs: list[int] = []
+        for layer in model.modules():
+            if not any(layer.children()):
+                layer.register_forward_hook(lambda layer, given, made: outputs.append(made.numel()))
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             model(torch.empty(1, channels, image_size, image_size))
-    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() // 2)
+    params, buffers = (sum(part.numel() for part in parts) for parts in (model.parameters(), model.buffers()))
+    return _Model(params, counter.get_total_flops() // 2, sum(outputs), params + buffers)
 
 
 def measure_epoch_seconds(config: TrialConfig, dataset: Dataset, *, device: str = "cpu", threads: int = 1) -> float:

@@ -1,0 +1,139 @@
+"""Pareto front: what more of one objective costs in another, a dot a trial."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from analysis import pareto, style
+from analysis.plots import canvas
+from analysis.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as StaticFigure
+    from plotly.graph_objects import Figure
+
+LOG_SPAN = 20  # the second objective is drawn on a logarithm where its ends lie further apart than this factor
+MOST_NAMES = 12  # trials on the front that are named in the figure
+KINDS = ("front", "other", "breaks")
+
+
+class Point(NamedTuple):
+    """One trial. x: the second objective, y: the first, both as shown; kind: on the front, behind it, not allowed."""
+
+    trial: str
+    x: float
+    y: float
+    kind: str
+    hover: str
+
+
+class Front(NamedTuple):
+    """What is drawn. step: how the line along the front turns; none where there are more than two objectives."""
+
+    points: tuple[Point, ...]
+    x_title: str
+    y_title: str
+    log: bool
+    step: str | None
+    ticks: tuple[tuple[float, str], ...] = ()
+    note: str = ""
+
+
+def compute(results: Results) -> Front:
+    """The first objective over the second, at each trial's best epoch; further ones decide too and are in the hover."""
+    goals = pareto.objectives(results)
+    if len(goals) < 2:
+        return Front((), "", "", False, None, note="The run has one objective.")
+    metrics = [style.metric(results, goal) for goal in goals]
+    y, x = metrics[:2]
+    chosen = set(pareto.front(results))
+    table = results.trials[results.trials["repeat_of"].isna()]
+    points = []
+    for trial, row in table.iterrows():
+        shown = [float(row[m.name]) * m.factor for m in metrics]
+        if all(abs(value) < float("inf") for value in shown):
+            kind = "front" if trial in chosen else "other" if pd.isna(row["breaks"]) else "breaks"
+            lines = [style.called(row), *(f"{m.label} {m.text(row[m.name])}" for m in metrics), style.outcome(row)]
+            points.append(Point(str(trial), shown[1], shown[0], kind, "<br>".join(map(style.safe, lines))))
+    if not points:
+        return Front((), x.axis, y.axis, False, None, note="No trial has a value of every objective yet.")
+    low, high = min(p.x for p in points), max(p.x for p in points)
+    log = low > 0 and high / low > LOG_SPAN
+    step = None if len(goals) > 2 else "hv" if goals[1].mode == "min" else "vh"
+    ticks = tuple((value, _short(value)) for value in style.log_ticks(low, high)) if log else ()
+    return Front(tuple(points), x.axis + (" (log)" if log else ""), y.axis, log, step, ticks)
+
+
+def _short(value: float) -> str:
+    """A round number with few digits: 20k, 5M, 0.5."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _groups(it: Front) -> list[tuple[str, str, list[Point]]]:
+    words = dict(zip(KINDS, ("on the front", "beaten by another", "breaks a constraint"), strict=True))
+    groups = [(kind, words[kind], sorted(p for p in it.points if p.kind == kind)) for kind in KINDS]
+    return [(kind, name, sorted(some, key=lambda p: p.x)) for kind, name, some in groups if some]
+
+
+def draw(it: Front) -> Figure:
+    """The front in the accent colour with its trials' names, the others hollow; crosses break a constraint."""
+    if it.note:
+        return canvas.empty(it.note)
+    figure = canvas.plot()
+    for kind, name, some in _groups(it)[::-1]:
+        named = kind == "front" and len(some) <= MOST_NAMES
+        line: dict[str, Any] = {"shape": it.step, "color": style.ACCENT, "width": 1.5} if it.step else {}
+        figure.add_scatter(
+            x=[p.x for p in some], y=[p.y for p in some], name=name,
+            mode="markers" + ("+lines" if kind == "front" and it.step else "") + ("+text" if named else ""),
+            line=line, text=[style.safe(p.trial) for p in some], textposition="top left",
+            marker={"size": 10 if kind == "front" else 8, "color": style.ACCENT if kind == "front" else style.PALE,
+                    "symbol": {"front": "circle", "other": "circle-open", "breaks": "x-thin-open"}[kind],
+                    "line": {"width": 0 if kind == "front" else 1.5}},
+            customdata=[p.hover for p in some], hovertemplate="%{customdata}<extra></extra>",
+        )  # fmt: skip
+    figure.update_layout(
+        height=440,
+        xaxis={"title": {"text": style.safe(it.x_title)}, "tickformat": "~s", "type": "log" if it.log else "linear"},
+        yaxis={"title": {"text": style.safe(it.y_title)}},
+        legend={"traceorder": "reversed"},
+    )
+    if it.ticks:
+        figure.update_xaxes(tickvals=[value for value, _ in it.ticks], ticktext=[text for _, text in it.ticks])
+    return figure
+
+
+def draw_static(it: Front) -> StaticFigure:
+    """The same for paper."""
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    if it.note:
+        return canvas.empty_static(it.note)
+    figure, axes = canvas.sheet(10, 5)
+    if it.log:
+        axes.set_xscale("log")
+    for kind, name, some in _groups(it):
+        x, y = [p.x for p in some], [p.y for p in some]
+        if kind == "front":
+            if it.step:
+                axes.step(x, y, where="post" if it.step == "hv" else "pre", color=style.ACCENT, lw=1.5)
+            axes.scatter(x, y, s=65, color=style.ACCENT, label=name, zorder=3)
+            for point in some if len(some) <= MOST_NAMES else ():
+                axes.annotate(point.trial, (point.x, point.y), (-4, 6), textcoords="offset points", ha="right")
+        elif kind == "breaks":
+            axes.scatter(x, y, s=50, c=style.PALE, marker="x", linewidths=1.8, label=name)
+        else:
+            axes.scatter(x, y, s=50, facecolors="none", edgecolors=style.PALE, linewidths=1.5, label=name)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if it.ticks:
+        axes.set_xticks([value for value, _ in it.ticks], [text for _, text in it.ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=it.x_title, ylabel=it.y_title)
+    axes.grid(color=style.THEMES["light"]["grid"])
+    figure.legend(loc="outside lower left", ncols=3, frameon=False)
+    return figure

@@ -1,0 +1,236 @@
+"""A search that was killed and folded again from its folder goes on as one that was not; no Ray, made-up epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tuner.errors import BadInput
+from tuner.records.reader import read_record
+from tuner.records.writer import RunFolder
+from tuner.runner.conductor import Conductor
+from tuner.runner.replay import Replayed, replay
+from tuner.runner.trial import Goal, Job, Trial
+from tuner.runner.warm import know
+from tuner.search.choose import choose_sampler
+from tuner.search.preflight import Size
+from tuner.search.sampler import Sampler
+from tuner.spec.space import Space, parse_space
+
+FULL = 6
+SPACE = """
+name: r
+data: {dataset: digits}
+model: {name: cnn, depth: {int: [1, 3]}, width: {choice: [8, 16]}, dropout: {uniform: [0, 0.5]}}
+train:
+  epochs: 6
+  optimizer:
+    choice:
+      adam: {lr: {loguniform: [1.0e-4, 1.0e-1]}}
+      sgd: {lr: {loguniform: [1.0e-3, 0.5]}}
+"""
+
+
+def space(search: str, text: str = SPACE) -> Space:
+    return parse_space(f"{text}search: {search}\n", "r")
+
+
+def open_search(path: Path, wanted: Space, trials: int = 8) -> tuple[Conductor, Replayed | None]:
+    """A conductor on the folder: a new search, or the one that lies there."""
+    there = (path / "run.json").exists()
+    path.mkdir(exist_ok=True)
+    folder = RunFolder(path)
+    record = read_record(path) if there else None
+    changed = record is not None and record.space_text != wanted.text
+    folder.write_space(wanted.text, wanted.to_json())
+    folder.write_run(name="r", status="running", trials=trials)
+    sampler = Sampler(wanted, lambda config: Size(1, 1), choose_sampler(wanted, trials)[0])
+    conductor = Conductor(wanted, sampler, folder, trials=trials, full=FULL, seconds=None)
+    found = replay(conductor, record, wanted, changed=changed) if record else None
+    if changed and found:
+        folder.write_event("space_changed", dropped=found.dropped)
+    return conductor, found
+
+
+def epoch_of(trial: Trial) -> dict[str, Any]:
+    """The next epoch of a trial: made up from its settings alone; now and then one that is not a number."""
+    epoch = trial.epochs + 1
+    chance = zlib.crc32(f"{sorted(trial.parameters.items())}{trial.config.seed}".encode()) / 2**32
+    value = chance * (1 - 0.6**epoch)
+    loss = math.nan if chance < 0.12 and epoch == 2 else 1 - value
+    return {
+        "epoch": epoch, "val_accuracy": value, "val_loss": loss, "train_loss": loss, "val_macro_f1": value,
+        "epoch_seconds": 0.5, "params": 10, "latency_ms": 3.0,
+    }  # fmt: skip
+
+
+def work(conductor: Conductor, at_once: int, epochs: int | None = None) -> bool:
+    """Let workers train in turns, `epochs` in all; whether the search came to its end."""
+    jobs: list[Job] = []
+    while epochs is None or epochs > 0:
+        while len(jobs) < at_once and (job := conductor.next()):
+            jobs.append(job)
+        if not jobs:
+            assert conductor.over
+            return True
+        job = jobs.pop(0)
+        checkpoint = conductor.folder.trial(job.trial.id) / f"checkpoint_{job.trial.epochs + 1:06d}"
+        checkpoint.mkdir(exist_ok=True)
+        if not conductor.hear(job.trial.id, epoch_of(job.trial), host="here", pid=1):
+            jobs.append(job)
+        epochs = None if epochs is None else epochs - 1
+    return False
+
+
+def left(path: Path) -> tuple[Any, ...]:
+    """What a search left, without numbers and times."""
+    keys = ("epoch", "val_accuracy", "decision", "reason")
+    rows = {
+        file.parent.name: [[json.loads(line)[k] for k in keys] for line in file.read_text().splitlines()]
+        for file in sorted(path.glob("trials/*/result.json"))
+    }
+    events = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    asked = [(e["trial"], e["parameters"]) for e in events if e["event"] == "asked"]
+    mutated = [(e["trial"], e["epoch"], e["source"], e["parameters"]) for e in events if e["event"] == "mutated"]
+    states = {e["trial"]: e["state"] for e in events if e["event"] == "ended"}
+    return rows, asked, mutated, states
+
+
+@pytest.mark.parametrize(
+    ("search", "at_once"),
+    [
+        ("{sampler: {name: tpe, startup_trials: 3}, scheduler: asha}", 1),
+        ("{sampler: random, scheduler: {name: asha, factor: 2, brackets: 2}}", 2),
+        ("{sampler: qmc, scheduler: hyperband}", 1),
+        ("{sampler: nsga2, scheduler: median}", 1),
+        ("{sampler: cmaes, scheduler: none, repeats: 3}", 1),
+        ("{metric: {val_accuracy: max, latency_ms: min}, sampler: tpe}", 1),
+        ("{scheduler: {name: pbt, every: 2}, sampler: random}", 2),
+    ],
+)
+def test_a_search_killed_after_any_epoch_goes_on_as_if_it_had_not_been(
+    tmp_path: Path, search: str, at_once: int
+) -> None:
+    wanted = space(search)
+    calm, _ = open_search(tmp_path / "calm", wanted)
+    assert work(calm, at_once)
+    calm.folder.close()
+    path, kills = tmp_path / "killed", 0
+    while True:
+        conductor, _ = open_search(path, wanted)
+        if at_once == 1 or kills < 1:
+            ended = work(conductor, at_once, epochs=5 if at_once == 1 else 9)
+        else:
+            ended = work(conductor, at_once)
+        conductor.folder.close()  # a dead process lets go of its lock; nothing else is done in order
+        kills += 1
+        if ended:
+            break
+    expected, found = left(tmp_path / "calm"), left(path)
+    if at_once == 1 or wanted.fixed.search.scheduler.name == "pbt":
+        assert found == expected
+    assert found[3].keys() == expected[3].keys() and kills > 1
+
+
+def test_what_was_best_is_best_again(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    work(first, 1, epochs=20)
+    first.folder.close()
+    again, found = open_search(tmp_path / "r", wanted)
+    ours, theirs = first.best(), again.best()
+    assert ours and theirs and (ours.id, dict(ours.best)["val_accuracy"]) == (theirs.id, theirs.best["val_accuracy"])
+    assert found and found.unfinished == [t.id for t in first.trials.values() if t.state is None]
+
+
+def test_a_trial_killed_between_its_last_row_and_its_end_is_not_trained_again(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    work(first, 1, epochs=FULL)
+    first.folder.close()
+    events = tmp_path / "r" / "events.jsonl"
+    events.write_text("".join(line for line in events.read_text().splitlines(keepends=True) if '"ended"' not in line))
+    again, found = open_search(tmp_path / "r", wanted)
+    assert again.trials["001"].state == first.trials["001"].state and found and "001" not in found.unfinished
+
+
+def test_ids_go_on_where_a_folder_was_left_without_a_line(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    work(first, 1, epochs=2)
+    first.folder.close()
+    (tmp_path / "r/trials/002").mkdir()
+    again, _ = open_search(tmp_path / "r", wanted)
+    work(again, 1)
+    assert "003" in again.trials and "002" not in again.trials
+
+
+def test_more_trials_are_those_that_a_longer_search_would_have_asked_for(tmp_path: Path) -> None:
+    wanted = space("{sampler: {name: tpe, startup_trials: 3}, scheduler: asha}")
+    for path, counts in (("long", [12]), ("extended", [8, 12])):
+        for trials in counts:
+            conductor, _ = open_search(tmp_path / path, wanted, trials)
+            assert work(conductor, 1)
+            conductor.folder.close()
+    assert left(tmp_path / "long") == left(tmp_path / "extended")
+
+
+def test_a_changed_space_keeps_what_fits_as_knowledge_and_names_the_rest(tmp_path: Path) -> None:
+    before = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", before)
+    work(first, 1)
+    first.folder.close()
+    narrow = SPACE.replace("[1, 3]", "[2, 3]").replace("dropout:", "growth: {uniform: [1, 3]}, dropout:")
+    wanted = space("{sampler: tpe, scheduler: none}", narrow)
+    again, found = open_search(tmp_path / "r", wanted, trials=12)
+    fits = {t.id for t in first.trials.values() if t.parameters["model.depth"] != 1}
+    assert found and found.dropped.keys() == first.trials.keys() - fits and 0 < len(fits) < 8
+    assert all("model.depth: 1 is none" in why for why in found.dropped.values())
+    known = again.sampler.study.trials
+    assert len(known) == len(fits) and all(t.params["model.growth"] == 2.0 for t in known)
+    assert work(again, 1) and len(again.trials) == 12
+    again.folder.close()
+    third, later = open_search(tmp_path / "r", wanted, trials=14)  # and once more, now that it has changed
+    assert later and not later.unfinished and work(third, 1) and len(third.trials) == 14
+
+
+def test_other_runs_are_knowledge_parameter_by_parameter(tmp_path: Path) -> None:
+    first, _ = open_search(tmp_path / "old", space("{sampler: random, scheduler: asha}"))
+    work(first, 1)
+    first.folder.close()
+    wanted = space("{sampler: tpe}", SPACE.replace("[1, 3]", "[1, 2]"))
+    known = know(wanted, [read_record(tmp_path / "old")])
+    deep = {t.id for t in first.trials.values() if t.parameters["model.depth"] == 3}
+    assert {name.split("/")[1] for name in known.dropped} == deep
+    assert {item.trial for item in known.trials} == first.trials.keys() - deep
+    assert {item.told.state for item in known.trials} >= {"finished", "stopped"}
+    with pytest.raises(BadInput, match="none of 8 trials fits"):
+        know(space("{}", SPACE.replace("[8, 16]", "[64, 128]")), [read_record(tmp_path / "old")])
+
+
+def test_knowledge_is_written_down_and_known_again_after_a_crash(tmp_path: Path) -> None:
+    first, _ = open_search(tmp_path / "old", space("{sampler: random, scheduler: none}"))
+    work(first, 1)
+    wanted = space("{sampler: {name: tpe, startup_trials: 3}, scheduler: none}")
+    conductor, _ = open_search(tmp_path / "new", wanted)
+    for item in know(wanted, [read_record(tmp_path / "old")]).trials:
+        conductor.folder.write_event("learned", **item.as_dict())
+        conductor.sampler.learn(item.parameters, item.told)
+    conductor.folder.close()
+    again, _ = open_search(tmp_path / "new", wanted)
+    assert [t.params for t in again.sampler.study.trials] == [t.params for t in conductor.sampler.study.trials]
+    job, same = conductor.sampler.ask(), again.sampler.ask()
+    assert job and same and job.parameters == same.parameters
+
+
+def test_the_goal_decides_what_is_best(tmp_path: Path) -> None:
+    goal = Goal(space("{metric: val_loss}").fixed.search.objectives)
+    first, _ = open_search(tmp_path / "r", space("{sampler: random, scheduler: none, metric: val_loss}"))
+    work(first, 1, epochs=3)
+    trial = first.trials["001"]
+    assert goal.first.score(trial.best) == max(-v for v in trial.curve.values())

@@ -1,0 +1,145 @@
+"""Replay: fold a run folder's lines into a conductor again, as if it had never been away; no pickle is read.
+
+In the order of the lines, so that the sampler is asked and told in the order in which it was; then it asks on as it
+would have. Trials from before a change of the space stay on record, and stay knowledge where they lie in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.errors import BadInput
+from tuner.records.reader import Line, Record
+from tuner.runner.conductor import Conductor
+from tuner.runner.trial import Trial
+from tuner.search.preflight import Size
+from tuner.search.sampler import Told
+from tuner.search.transfer import DoesNotFit, transfer
+from tuner.spec.distributions import Plain
+from tuner.spec.space import Parameter, Space
+from tuner.spec.trial_config import TrialConfig
+
+
+@dataclass
+class Replayed:
+    """What a replay found: `unfinished` go on; `dropped` do not lie in the space any more, with the reason."""
+
+    unfinished: list[str] = field(default_factory=list)
+    dropped: dict[str, str] = field(default_factory=dict)
+
+
+def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool) -> Replayed:
+    """Bring a new conductor to where the record ends; `changed`: the space is not the one that the record began with.
+
+    Raises:
+        BadInput: the sampler cannot take up what was recorded.
+    """
+    found = Replayed()
+    changes = [line.seq for line in record.lines if line.event == "space_changed"]
+    last_change = changes[-1] if changes and not changed else float("inf") if changed else -1
+    for line in record.lines:
+        _fold(conductor, record, space, line, found, foreign=line.seq < last_change)
+    for trial in conductor.trials.values():
+        if trial.state == "interrupted" and trial.id not in found.dropped:
+            trial.state, trial.reason = None, ""
+        if trial.id in found.dropped and trial.state is None:
+            trial.state, trial.reason = "interrupted", found.dropped[trial.id]
+    front = conductor.front() if len(conductor.goal.objectives) > 1 else []
+    for trial in conductor.trials.values():
+        conductor.weights.retain(trial, front)
+    conductor.take_up()
+    found.unfinished = [trial.id for trial in conductor.trials.values() if trial.state is None]
+    return found
+
+
+def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found: Replayed, *, foreign: bool) -> None:
+    trial = conductor.trials.get(line.trial or "")
+    fields = line.fields
+    if line.event == "asked":
+        _asked(conductor, record, space, line, found, foreign=foreign)
+    elif line.event == "learned":
+        told = Told(fields["state"], tuple(fields["values"]), _curve(fields["curve"]), dict(fields["excess"]))
+        if not foreign or _lies_in(space, fields["parameters"]):
+            conductor.sampler.learn(fields["parameters"], told)
+    elif trial is None:
+        return
+    elif line.event == "row":
+        if trial.state == "interrupted":
+            trial.state = None
+        trial.take(fields, conductor.goal)
+        conductor.relive(trial, fields)
+    elif line.event == "retried":
+        trial.deaths, trial.alone = int(fields["deaths"]), bool(fields["alone"])
+    elif line.event == "mutated":
+        if foreign and not _lies_in(space, fields["parameters"]):
+            trial.fits, found.dropped[trial.id] = False, "its population changed it to what does not lie in the space"
+            return
+        config = conductor.resolved(fields["parameters"], trial.config.seed)
+        conductor.mutate(trial, fields["parameters"], config, int(fields["epoch"]))
+    elif line.event == "ended" and fields["state"] == "interrupted":
+        trial.state = "interrupted"  # for now: it goes on
+    elif line.event == "ended":
+        trial.state, trial.reason = fields["state"], str(fields["reason"])
+        conductor.close(trial)
+
+
+def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found: Replayed, *, foreign: bool) -> None:
+    fields, name = line.fields, str(line.trial)
+    written = record.config(name)
+    if written is None:
+        found.dropped[name] = "its params.json is missing"
+        return
+    config = TrialConfig.model_validate_json(json.dumps(written))
+    label, to_the_end = fields.get("label"), bool(fields.get("to_the_end"))
+    trial = Trial(
+        name,
+        fields["parameters"],
+        config,
+        _size(fields.get("size") or {}),
+        number=fields.get("number"),
+        label=label,
+        to_the_end=to_the_end,
+        repeat_of=fields.get("repeat_of"),
+    )
+    if foreign:
+        trial.number = None
+        try:
+            trial.parameters = transfer(space, trial.parameters, written)
+        except DoesNotFit as error:
+            trial.fits = False
+            found.dropped[name] = str(error)
+    elif trial.number is not None:
+        refused = tuple(fields.get("refused") or ())
+        conductor.sampler.readmit(trial.number, trial.parameters, label=label, refused=refused)
+    conductor.enter(trial)
+
+
+def _lies_in(space: Space, parameters: Mapping[str, Any]) -> bool:
+    """Whether these are the parameters of a configuration of the space."""
+    used = set()
+
+    def choose(parameter: Parameter) -> Plain:
+        used.add(parameter.name)
+        return parameters[parameter.name]  # type: ignore[no-any-return]  # as JSON gave it; checked by resolve
+
+    try:
+        space.resolve(choose)
+    except (BadInput, KeyError):
+        return False
+    return used == parameters.keys()
+
+
+def _size(said: Mapping[str, Any]) -> Size:
+    return Size(
+        int(said.get("params", 0)),
+        int(said.get("flops", 0)) // 2,
+        float(said.get("memory_mb", 0.0)),
+        float(said.get("model_mb", 0.0)),
+    )
+
+
+def _curve(said: Mapping[str, float]) -> dict[int, float]:
+    return {int(epoch): value for epoch, value in said.items()}

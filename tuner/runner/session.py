@@ -1,0 +1,138 @@
+"""Session: a search as a person meets it: the plan shown, the run performed, its end told, the way to go on named."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from tuner.errors import HypertuneError, NoSpace
+from tuner.records.reader import read_record
+from tuner.records.writer import RunFolder
+from tuner.runner.local import RESERVE
+from tuner.runner.plan import Plan, make_plan
+from tuner.runner.planned import plan_table
+from tuner.runner.progress import Progress
+from tuner.runner.replay import Replayed
+from tuner.runner.resume import check_data, compare_versions, reopen
+from tuner.runner.run import Before, Outcome, run
+from tuner.runner.signals import output_to
+from tuner.runner.told import outcome_text
+from tuner.runner.warm import know
+from tuner.search.transfer import Knowledge
+from tuner.spec.space import Space
+from tuner.spec.wish import Wish
+
+
+def make_console(as_json: bool) -> Console:
+    """Where a person reads: stderr while stdout belongs to a program."""
+    console = Console(stderr=as_json, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 120)  # a log is not folded at 80
+    return console
+
+
+def show_plan(space: Space, console: Console, warm: Sequence[Path] = ()) -> tuple[Plan, Knowledge | None]:
+    """Make the plan, gather what earlier runs know, and show both.
+
+    Raises:
+        BadInput: what `make_plan` or `know` refuses.
+    """
+    with console.status("looking at the images and the models") as status:
+        plan = make_plan(space, progress=lambda what, done, total: status.update(f"{what} {done:,} of {total:,}"))
+        known = know(space, [read_record(path) for path in warm]) if warm else None
+        table = plan_table(plan)
+    console.print(table)
+    if known:
+        say_dropped(console, f"{len(known.trials)} trials of earlier runs are known", known.dropped)
+    return plan, known
+
+
+def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data: bool, as_json: bool) -> Outcome:
+    """Go on with the run in `folder`.
+
+    Raises:
+        HypertuneError: it cannot go on; what is there is kept.
+    """
+    record = read_record(folder.path)
+    for problem in record.problems:
+        console.print(f"note   {problem}", soft_wrap=True)
+    space, changed = reopen(record, wish, folder.elapsed)
+    plan, _ = show_plan(space, console)
+    if not changed_data:
+        check_data(record, plan)
+    if different := compare_versions(record):
+        console.print(f"note   written with {'; '.join(different)}", soft_wrap=True)
+    if record.run.get("status") == "finished" and not changed and plan.trials <= int(record.run.get("trials") or 0):
+        asked = sum(line.event == "asked" for line in record.lines)
+        console.print(f"all of its {asked} trials have ended; to go on: --trials +20 or --time +1h", soft_wrap=True)
+
+    def said(found: Replayed) -> None:
+        if found.unfinished:
+            console.print(f"going on with {len(found.unfinished)} unfinished: {', '.join(found.unfinished[:10])}")
+        if found.dropped:
+            say_dropped(console, "the space has changed", found.dropped)
+
+    return perform(plan, folder, console, before=Before(record, changed, said), as_json=as_json)
+
+
+def perform(
+    plan: Plan,
+    folder: RunFolder,
+    console: Console,
+    *,
+    before: Before | None = None,
+    known: Knowledge | None = None,
+    as_json: bool = False,
+) -> Outcome:
+    """Run the search on a console, and say how it ended or how to go on.
+
+    Raises:
+        HypertuneError: with the command that goes on in its text.
+    """
+    place = show(folder.path)
+    check_room(folder.path, plan)
+    console.print(f"writing to {place}\n", style="dim", soft_wrap=True)
+    try:
+        with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
+            live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
+            with Progress(plan, live, place) as screen:
+                outcome = run(plan, folder, screen, before=before, known=known)
+    except HypertuneError as error:
+        error.add_note(f"go on with it: hypertune resume {place}")
+        raise
+    console.print(outcome_text(outcome, plan, place), soft_wrap=True)
+    return outcome
+
+
+def check_room(path: Path, plan: Plan) -> None:
+    """See that the disk has room for the run.
+
+    Raises:
+        NoSpace: it has not.
+    """
+    free, needed = shutil.disk_usage(path).free, plan.disk + RESERVE
+    if free < needed:
+        raise NoSpace(
+            f"{path}: the run may need {needed / 2**20:,.0f} MB, and {free / 2**20:,.0f} MB are free; "
+            "make room, or keep fewer weights: --set search.keep_checkpoints=1"
+        )
+
+
+def say_dropped(console: Console, head: str, dropped: Mapping[str, str]) -> None:
+    """Which trials do not lie in the space, and why: a few of them."""
+    items = list(dropped.items())
+    console.print(f"{head}; {len(items)} do not fit it" if items else head, soft_wrap=True)
+    for name, why in items[:5]:
+        console.print(f"       {name}: {why}", style="dim", soft_wrap=True)
+    if len(items) > 5:
+        console.print(f"       and {len(items) - 5} more", style="dim")
+
+
+def show(path: Path) -> str:
+    """A path as short as it can be typed, quoted where a shell needs it."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here)) if path.is_relative_to(here) else str(path))
