@@ -1,6 +1,6 @@
 """The default search against random search and against Ray Tune's own, on learning curves that cost nothing.
 
-    python benchmarks/race.py [--full 81] [--seeds 30] [--json] [--figure race.png]
+    python benchmarks/race.py [--full 81] [--seeds 30] [--json]
 
 Workers on a virtual clock train configurations of the tasks of curves.py, epoch by epoch; no torch, no processes. A
 contestant hands out configurations and says after each epoch which end. It is judged by its pick: the configuration
@@ -35,7 +35,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -352,44 +351,20 @@ def print_table(result: Mapping[str, Any], full: int) -> None:
         line(name, [f"{epochs:,}" if epochs else "-", share(result["epochs_to_random"][name])])
 
 
-def draw_figure(races: Mapping[int, Mapping[str, Regrets]], path: Path) -> None:
-    """Median regret and its quartiles against epochs, a panel a number of workers."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, len(races), figsize=(6 * len(races), 4), sharey=True, squeeze=False)
-    for panel, (workers, found) in zip(axes[0], races.items(), strict=True):
-        for name, rows in found.items():
-            low, middle, high = 100 * np.percentile(rows, (25, 50, 75), axis=0)
-            panel.plot(middle, label=name)
-            panel.fill_between(range(len(middle)), low, high, alpha=0.1)
-        panel.set(
-            title=f"{workers} at once", xlabel="epochs trained", ylabel="regret of the pick, points", yscale="log"
-        )
-    axes[0][-1].legend()
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", type=int, default=27, help="epochs of a full training")
     parser.add_argument("--seeds", type=int, default=30)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    parser.add_argument("--figure", type=Path, help="a PNG to draw")
     arguments = parser.parse_args()
-    began, races, summaries = time.perf_counter(), dict[int, dict[str, Regrets]](), dict[str, Any]()
+    began, summaries = time.perf_counter(), dict[str, Any]()
     for workers in arguments.workers:
-        races[workers], peers = race(arguments.seeds, arguments.full, workers)
-        summaries[str(workers)] = summarise(races[workers], peers, arguments.full)
+        found, peers = race(arguments.seeds, arguments.full, workers)
+        summaries[str(workers)] = summarise(found, peers, arguments.full)
         if not arguments.json:
             print(f"\n{workers} at once, {arguments.seeds} seeds, {arguments.full} epochs a full training")
             print_table(summaries[str(workers)], arguments.full)
-    if arguments.figure:
-        draw_figure(races, arguments.figure)
     result = {
         "machine": machine(),
         "seconds": round(time.perf_counter() - began),

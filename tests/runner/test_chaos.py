@@ -188,8 +188,14 @@ def check_end(search: Search, quiet: Rows, kills: int) -> None:
         assert [row["epoch"] for row in found] == list(range(1, len(found) + 1))
     numbers = [row["seq"] for found in rows.values() for row in found]
     assert len(set(numbers)) == len(numbers)
-    again = Counter((trial, epoch) for _, trial, epoch in search.trained())
-    assert sum(count - 1 for count in again.values()) <= kills  # one trial at a time: one epoch a kill
+    trained = Counter((trial, epoch) for _, trial, epoch in search.trained())
+    again = {key for key, count in trained.items() if count > 1}
+    kept = {(trial, row["epoch"]) for trial, found in rows.items() for row in found
+            if row["checkpoint_epoch"] == row["epoch"]}  # fmt: skip
+    assert (
+        not again & kept
+    )  # what a checkpoint holds is not trained again; one is written while that takes 2% of the time
+    assert len({trial for trial, _ in again}) <= kills  # one trial at a time
     assert without_times(rows) == without_times(quiet)  # the same trials, the same curves, bit for bit
 
 
@@ -197,7 +203,10 @@ def test_a_driver_killed_at_marked_points_loses_nothing(search: Search, quiet: R
     survive(search, quiet, ["append-before:9", "append-after:8", "whole-before:6"], random.Random(0))
 
 
-@pytest.mark.parametrize("point", ["checkpoint-before:4", "checkpoint-after:5"])
+LONG = pytest.mark.chaos
+
+
+@pytest.mark.parametrize("point", [pytest.param("checkpoint-before:4", marks=LONG), "checkpoint-after:5"])
 def test_a_killed_worker_goes_on_from_its_checkpoint(search: Search, quiet: Rows, point: str) -> None:
     process = search.start(KILL_WORKER=point, KILLED=str(search.home / "killed"))
     _, said = process.communicate(timeout=120)
@@ -216,7 +225,7 @@ def test_a_trial_whose_worker_dies_again_and_again_is_failed_with_the_reason(sea
     assert [e["deaths"] for e in search.events("retried")] == [1, 1]
 
 
-@pytest.mark.parametrize("server", ["raylet/raylet", "gcs_server"])
+@pytest.mark.parametrize("server", ["raylet/raylet", pytest.param("gcs_server", marks=LONG)])
 def test_a_lost_ray_is_noticed_and_leads_to_exit_4(search: Search, server: str) -> None:
     process = search.start()
     search.wait_for_rows(2, process)
@@ -234,20 +243,21 @@ def test_two_signals_end_it_at_once_with_whole_files(search: Search, quiet: Rows
     process.send_signal(signal.SIGINT)
     threading.Event().wait(0.3)  # a person's second press
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=30)
     assert process.returncode == 130
     search.check_nothing_left()
     search.check_nothing_lost()
     assert json.loads((search.path / "run.json").read_text())["status"] == "interrupted"
 
 
+@pytest.mark.chaos
 def test_a_trial_that_hangs_is_ended_and_the_search_goes_on(search: Search) -> None:
     stop = {"KILL_WORKER": "epoch-before:3", "KILL_WITH": str(int(signal.SIGSTOP)), "KILLED": str(search.home / "hung")}
     few = ("--trials", "3", "--set", "search.hang_after=15s", "--set", "search.max_failed=0.5")
     process = search.start("run", "chaos.yaml", *few, **stop)
     said, _ = process.communicate(timeout=120)
     counts = json.loads(said)["counts"]
-    assert process.returncode == 0 and counts["failed"] == 1 and counts["finished"] >= 1
+    assert process.returncode == 0 and counts["failed"] == 1 and counts["finished"] + counts["stopped"] == 2
     assert "search.hang_after" in next(e["reason"] for e in search.events("ended") if e["state"] == "failed")
     search.check_nothing_left()
 
@@ -282,7 +292,7 @@ def test_a_full_disk_ends_the_run_with_5_and_keeps_what_is_there(search: Search,
 
 
 def test_a_run_that_is_written_is_left_alone_by_a_second_process(search: Search) -> None:
-    process = search.start()
+    process = search.start("run", "chaos.yaml", "--trials", "500")
     search.wait_for_rows(1, process)
     second = search.start("resume", "results/chaos")
     said = "".join(second.communicate(timeout=60))
@@ -293,6 +303,7 @@ def test_a_run_that_is_written_is_left_alone_by_a_second_process(search: Search)
     search.check_nothing_left()
 
 
+@pytest.mark.chaos
 def test_a_moved_folder_goes_on_elsewhere(search: Search, quiet: Rows) -> None:
     process = search.start()
     search.wait_for_rows(4, process)
@@ -307,6 +318,7 @@ def test_a_moved_folder_goes_on_elsewhere(search: Search, quiet: Rows) -> None:
     check_end(search, quiet, kills=1)
 
 
+@pytest.mark.chaos
 def test_a_population_killed_in_mid_search_goes_on_as_if_it_had_not_been(search: Search) -> None:
     population = (
         "--set",

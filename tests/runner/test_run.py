@@ -102,9 +102,11 @@ def second(first: Done, tmp_path_factory: pytest.TempPathFactory, cache: Path) -
 
 def test_every_file_of_the_contract_is_there(first: Done) -> None:
     found = {str(p.relative_to(first.path)) for p in first.path.rglob("*") if p.is_file()}
-    top = {"space.yaml", "space.json", "run.json", "events.jsonl", "run.lock", "holder.json", "ray.log"}
-    trial = {"params.json", "result.json", "checkpoint_best/weights.safetensors", "checkpoint_best/state.json"}
-    assert found == top | {f"trials/00{n}/{name}" for n in range(1, 7) for name in trial}
+    top = {"space.yaml", "space.json", "run.json", "events.jsonl", "run.lock", "ray.log"}
+    trial = {"params.json", "result.json"}
+    best = sorted(range(1, 7), key=lambda n: max(row["val_accuracy"] for row in first.rows(f"00{n}")))[-3:]
+    weights = {f"trials/00{n}/checkpoint_best/{name}" for n in best for name in ("weights.safetensors", "state.json")}
+    assert found == top | weights | {f"trials/00{n}/{name}" for n in range(1, 7) for name in trial}
     assert "# the user's own comment" in (first.path / "space.yaml").read_text()
 
 
@@ -304,6 +306,6 @@ def test_a_broken_trial_leaves_its_trace_and_a_taken_name_its_run(first: Done, c
     said = json.loads(done.stdout)
     run = Done(Path(said["run"]), said, done.stderr)
     assert run.path.name == "small-2" and {p: p.stat().st_mtime_ns for p in first.path.rglob("*")} == before
-    assert said["counts"] == {"finished": 2, "stopped": 0, "diverged": 0, "failed": 1, "interrupted": 0}
+    assert {state: count for state, count in said["counts"].items() if count} == {"finished": 2, "failed": 1}
     assert "the disk of trial 002 is broken" in (run.path / "trials/002/error.txt").read_text()
     assert len({e["pid"] for e in run.events if e["event"] == "started"}) == 1  # the worker lived on

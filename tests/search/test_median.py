@@ -42,6 +42,11 @@ def test_equal_to_the_median_goes_on_and_as_many_as_least_are_needed() -> None:
     assert run(judge, "f", [0.5]) == [False]
 
 
+def test_trials_at_chance_level_all_go_on() -> None:
+    judge = rule()  # three times 0.1, added and divided, is more than 0.1
+    assert not any(stop for trial in range(20) for stop in run(judge, str(trial), [0.1] * 9))
+
+
 def test_grace_epochs_stop_nobody() -> None:
     judge = rule(grace=3)
     for trial in "abc":
@@ -51,10 +56,10 @@ def test_grace_epochs_stop_nobody() -> None:
 
 def test_the_reason_says_where_it_stood() -> None:
     judge = rule()
-    for trial, score in zip("abcd", [0.1, 0.4, 0.5, 0.6], strict=True):
+    for trial, score in zip("abcde", [0.1, 0.2, 0.4, 0.5, 0.6], strict=True):
         run(judge, trial, [score])
-    said = judge.judge("e", 1, 0.2).reason
-    assert said == "median at epoch 1: the averages of 3 of 4 others were above its best"
+    said = judge.judge("x", 1, 0.2).reason
+    assert said == "median at epoch 1: the averages of 3 of 5 others were above its best"
     assert judge.judge("f", 1, math.nan).reason == "median at epoch 1: its score is not a number"
 
 
@@ -108,6 +113,14 @@ def test_the_last_verdict_does_not_depend_on_the_order_before_it(curves: list[tu
             judge.judge(trial, epoch, score)
         assert judge.judge("x", 3, middle - 1e-9).stop
         assert not judge.judge("y", 3, middle + 1e-9 + 1e-9 * abs(middle)).stop
+
+
+def test_a_later_epoch_that_came_first_does_not_count_as_so_far() -> None:
+    judge = rule()
+    for trial in "abc":
+        run(judge, trial, [0.5, 0.5])
+    assert not judge.judge("d", 2, 0.9).stop
+    assert judge.judge("d", 1, 0.4).stop
 
 
 def test_an_average_is_of_a_whole_curve() -> None:

@@ -109,9 +109,17 @@ def test_nobody_is_copied_and_replaced_and_no_copy_is_of_a_lower_or_no_score(
 
 
 def test_a_score_that_is_not_a_number_is_the_worst_and_equal_ones_rank_by_id() -> None:
-    assert [c.trial for c in decide(make(4), [0.1, 0.2, math.nan, 0.3])] == ["002"]
+    for place in range(4):
+        scores = [0.1, 0.2, 0.3]
+        assert [c.trial for c in decide(make(4), [*scores[:place], math.nan, *scores[place:]])] == [f"{place:03d}"]
     assert [(c.trial, c.source) for c in decide(make(4), [0.5] * 4)] == [("003", "000")]
     assert decide(make(4), [-math.inf] * 4) == ()
+
+
+def test_two_that_are_replaced_in_a_round_change_each_in_its_own_way() -> None:
+    rounds = [decide(make(seed=seed), [i / 10 for i in range(8)]) for seed in range(20)]
+    assert any(a.source != b.source for a, b in rounds)
+    assert any(a.source == b.source and a.parameters != b.parameters for a, b in rounds)
 
 
 # ---------------------------------------------------------------- when
@@ -283,6 +291,15 @@ def test_a_copy_is_a_configuration_that_keeps_what_the_sources_weights_need(firs
     assert {n: v for n, v in change.parameters.items() if n in FIXED} == {n: source[n] for n in FIXED}
 
 
+def test_a_member_that_changed_is_copied_as_it_is_now() -> None:
+    population = make(4)
+    now = {**drawn(0), "model.depth": 3, "model.width": 16}
+    assert now != drawn(0)
+    population.change("000", now)
+    (change,) = decide(population, [0.4, 0.3, 0.2, 0.1])
+    assert {n: change.parameters[n] for n in FIXED} == {n: now[n] for n in FIXED}
+
+
 def test_only_what_mutate_names_changes() -> None:
     config = Pbt(mutate=("train.optimizer.lr",), resample=0)
     for first in range(20):
@@ -360,6 +377,15 @@ def test_changes_that_break_a_rule_together_are_passed_over() -> None:
     assert both == {(True, True), (True, False), (False, True)}
 
 
+def test_what_a_new_choice_opens_is_drawn_and_not_changed_after() -> None:
+    crop, drawn_anew = "data.augment.RandomCrop", list[Plain]()
+    for first in range(80):
+        (change,) = decide(make(4, config=Pbt(resample=0), first=first, seed=first), [0.4, 0.3, 0.2, 0.1])
+        if drawn(first)[crop] == "without" and change.parameters[crop] == "with":
+            drawn_anew.append(change.parameters[f"{crop}[with].p"])
+    assert len(drawn_anew) > 10 and 1.0 not in drawn_anew  # a change by a fifth would often be clipped at the end
+
+
 # ---------------------------------------------------------------- small changes, worked by hand
 
 
@@ -376,6 +402,7 @@ WORDS = Choice(("a", "b", "c"), ("a", "b", "c"))
         (Uniform(0.0, 0.5, 0.1), 0.1, {0.0, 0.2}),  # 0.08 and 0.12 would be 0.1 again: one step at least
         (Uniform(0.0, 1.0, 0.1), 1.0, {0.8, 1.0}),
         (Uniform(0.0, 0.5, 0.1), 0.0, {0.0, 0.1}),
+        (Uniform(0.0, 0.9, 0.3), 0.6, {0.3, 0.9}),  # 3 * 0.3 is below 0.9
         (LogUniform(1e-4, 1e-1), 1e-2, {0.008, 0.012}),
         (LogUniform(1e-4, 1e-1), 9e-2, {0.072, 0.1}),
         (Int(1, 4), 2, {1, 3}),
@@ -400,6 +427,7 @@ def test_a_small_change_is_a_fifth_or_a_step_within_the_range(
     rounded = {round(v, 9) if isinstance(v, float) else v for v in found}
     assert rounded == near
     assert all(distribution.contains(v) for v in found)
+    assert found <= set(distribution.grid() or found)
     assert {type(v) for v in found} == {type(v) for v in near}
 
 

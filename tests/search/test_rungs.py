@@ -109,6 +109,10 @@ def test_trials_race_within_their_bracket_only() -> None:
     assert both.judge(other, 1, 0.0).reason == "bracket 2 of 2, rung at epoch 1: 1 of 2 were better, the best went on"
 
 
+def test_a_bracket_without_others_is_not_spoken_of() -> None:
+    assert brackets([1]).judge("a", 1, math.nan).reason == "rung at epoch 1: its score is not a number"
+
+
 @pytest.mark.parametrize("shares", [[1, 1], [1, 1, 1], [81, 34, 15, 8, 5], [3, 1]])
 def test_brackets_get_their_shares_of_the_trials(shares: list[int]) -> None:
     found = Counter(brackets(shares, seed).bracket(f"{i:03d}") for seed in range(20) for i in range(1, 101))

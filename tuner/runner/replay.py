@@ -47,6 +47,8 @@ def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool)
             trial.state, trial.reason = None, ""
         if trial.id in found.dropped and trial.state is None:
             trial.state, trial.reason = "interrupted", found.dropped[trial.id]
+            if conductor.population:
+                conductor.population.leave(trial.id)
     front = conductor.front() if len(conductor.goal.objectives) > 1 else []
     for trial in conductor.trials.values():
         conductor.weights.retain(trial, front)

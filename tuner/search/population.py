@@ -24,9 +24,6 @@ ENOUGH = 4
 FACTORS = (0.8, 1.2)
 """A small change of a number, as in the paper."""
 
-TRIES = 10
-"""Changes of one parameter that may break a rule of the configuration before it stays as the source has it."""
-
 
 @dataclass(frozen=True)
 class Exploit:
@@ -121,20 +118,21 @@ class Population:
         return Exploit(trial, source, epoch, parameters, reason)
 
     def _explore(self, source: Mapping[str, Plain], chance: random.Random) -> dict[str, Plain]:
-        """The source's parameters, changed one by one where what results is a configuration for the same weights."""
+        """The source's parameters, changed one by one, each where what results is a configuration for its weights.
+
+        A value that breaks a rule with the others, or that a part of the model follows by `same_as`, stays as it is.
+        """
         found, same = self._complete(source, chance)
         for parameter in self._mutable:
             if parameter.name not in source or parameter.name not in found:
                 continue  # a choice that changed before it opened it, and drew it anew, or closed it
-            for _ in range(TRIES):
-                try:
-                    value = self._changed(parameter, found[parameter.name], chance)
-                    tried, rest = self._complete({**found, parameter.name: value}, chance)
-                except BadInput:
-                    continue
-                if rest == same:
-                    found = tried
-                    break
+            value = self._changed(parameter, found[parameter.name], chance)
+            try:
+                tried, rest = self._complete({**found, parameter.name: value}, chance)
+            except BadInput:
+                continue
+            if rest == same:
+                found = tried
         return found
 
     def _changed(self, parameter: Parameter, value: Plain, chance: random.Random) -> Plain:
