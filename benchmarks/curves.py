@@ -165,8 +165,8 @@ class Task:
             for _ in range(5):
                 found = max(
                     (self.final(Settings(optimizer, 10**rate, depth, width, drop, augment)), rate, drop)
-                    for rate in steps(*rates)
-                    for drop in steps(*drops)
+                    for rate in steps(rates[0], rates[1])
+                    for drop in steps(drops[0], drops[1])
                 )
                 best = max(best, found[0])
                 rates, drops = around(found[1], rates), around(found[2], drops)

@@ -3,8 +3,8 @@
     python benchmarks/overhead.py
 
 One trial at a time of 25 epochs of a 3-block network on 1,437 digits, five times. From the first epoch's line to the
-last one's, wall time (of the driver's monotonic clock) less the seconds in training and validation (of the worker's), over
-the wall time. Writes results/benchmarks/overhead.json.
+last one's, wall time (of the driver's monotonic clock) less the seconds in training and validation (of the worker's),
+over the wall time. Writes results/benchmarks/overhead.json.
 """
 
 from __future__ import annotations

@@ -159,15 +159,17 @@ def test_a_trial_killed_between_its_last_row_and_its_end_is_not_trained_again(tm
     assert again.trials["001"].state == first.trials["001"].state and found and "001" not in found.unfinished
 
 
-def test_ids_go_on_where_a_folder_was_left_without_a_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("lost", "next_one"), [("params.json", "002"), ("result.json", "003")])
+def test_only_a_folder_that_holds_epochs_takes_its_id_with_it(tmp_path: Path, lost: str, next_one: str) -> None:
     wanted = space("{sampler: random, scheduler: none}")
     first, _ = open_search(tmp_path / "r", wanted)
     work(first, 1, epochs=2)
     first.folder.close()
     (tmp_path / "r/trials/002").mkdir()
+    (tmp_path / "r/trials/002" / lost).write_text("{}\n")
     again, _ = open_search(tmp_path / "r", wanted)
     work(again, 1)
-    assert "003" in again.trials and "002" not in again.trials
+    assert list(again.trials)[:2] == ["001", next_one]
 
 
 def test_more_trials_are_those_that_a_longer_search_would_have_asked_for(tmp_path: Path) -> None:

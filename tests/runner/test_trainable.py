@@ -304,6 +304,12 @@ def best_epoch(job: Tree) -> int:
     return int(checkpoint.load(Path(job["folder"]) / "checkpoint_best")[1]["metrics"]["epoch"])
 
 
+def test_of_equal_epochs_the_first_is_the_best(make_job: MakeJob) -> None:
+    job = make_job(metric="params")
+    rows(Stretch(job, clock=always), 2)
+    assert best_epoch(job) == 1
+
+
 def test_after_a_resume_worse_epochs_do_not_replace_the_best_weights(make_job: MakeJob) -> None:
     job = make_job(metric="epoch", sign=-1)  # each epoch is worse than the one before
     rows(Stretch(job, clock=always), 2)
@@ -328,6 +334,14 @@ def test_a_diverged_epoch_is_not_kept(make_job: MakeJob) -> None:
     assert not np.isfinite(row["train_loss"])
     assert row["checkpoint_epoch"] == 0
     assert not Path(job["folder"]).exists()
+
+
+def test_a_diverged_epoch_names_the_checkpoint_before_it(make_job: MakeJob) -> None:
+    rows(Stretch(make_job({"model.norm": "none"}), clock=always), 2)
+    wild = {"model.norm": "none", "train.optimizer": {"name": "sgd", "lr": 1e20}, "train.schedule.name": "constant"}
+    again = rows(Stretch(make_job(wild, start=["checkpoint_000002"]), clock=always), 2)
+    assert not np.isfinite(again[1]["train_loss"])
+    assert again[1]["checkpoint_epoch"] == 2
 
 
 def test_latency_is_measured_once_a_job_and_told_in_every_row(make_job: MakeJob) -> None:
@@ -367,6 +381,19 @@ def test_what_breaks_is_a_result(
     assert list(result) == [name]
     assert str(error) in result[name]
     assert ("Traceback" in result[name]) == (name == "failure")
+
+
+def test_without_memory_the_trainer_is_let_go(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[weakref.ref[Trainer]] = []
+
+    def run_out(self: Trainer) -> None:
+        built.append(weakref.ref(self))
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "run_epoch", run_out)
+    stretch = Stretch(make_job())
+    assert "out_of_memory" in stretch.step()
+    assert built[0]() is None
 
 
 def test_torchs_own_words_for_no_memory_are_understood(make_job: MakeJob, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from tuner.errors import Infeasible, SearchFailed
+from tuner.search import history
 from tuner.search import sampler as module
 from tuner.search.preflight import Size
 from tuner.search.sampler import Proposal, Sampler, State, Told
-from tuner.search.samplers import SAMPLERS
+from tuner.search.samplers import SAMPLERS, STATEFUL
 from tuner.spec.space import Space, parse_space
 from tuner.spec.trial_config import KINDS, TrialConfig
 
@@ -34,11 +37,26 @@ train:
 
 NAMES = [name for name in KINDS["search.sampler"] if name != "auto"]
 MODELS = [name for name in NAMES if name != "grid"]
+TWO_NUMBERS = """
+name: t
+data: {dataset: digits}
+model: {name: cnn, dropout: {uniform: [0, 0.5]}}
+train: {optimizer: {name: adam, lr: {loguniform: [1.0e-5, 1.0]}}}
+"""
 DISCRETE = """
 name: d
 data: {dataset: digits}
 model: {name: cnn, depth: {int: [1, 3]}, width: {choice: [8, 16]}, dropout: {uniform: [0, 0.5, 0.25]}}
 """
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A gaussian process of a few trials takes twice as long on two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def space(extra: str = "", text: str = BRANCHES) -> Space:
@@ -64,11 +82,18 @@ def quality(proposal: Proposal) -> float:
     return -abs(math.log10(proposal.config.train.optimizer.lr) + 2.5)
 
 
-def result(proposal: Proposal, objectives: int = 1) -> Told:
+def shallow(config: TrialConfig) -> Size:
+    if config.model.depth > 2:
+        raise Infeasible("too deep")
+    return fits(config)
+
+
+def result(proposal: Proposal, objectives: int = 1, *, rules: bool = False) -> Told:
     """What becomes of a trial: of ten, six finish, three are stopped, one diverges."""
     value = quality(proposal)
     state: State = "diverged" if proposal.number % 10 == 9 else "stopped" if proposal.number % 3 == 1 else "finished"
-    return Told(state, (value, 1.0)[:objectives], {1: value - 1, 2: value})
+    excess = {"latency_ms <= 5": value + 1} if rules else {}
+    return Told(state, (value, proposal.number % 7)[:objectives], {1: value - 1, 2: value}, excess)
 
 
 def play(sampler: Sampler, trials: int) -> list[dict[str, Any]]:
@@ -119,45 +144,55 @@ def test_nothing_is_proposed_twice_and_all_of_a_small_space_once(name: str) -> N
     assert len(seen) == len(set(seen)) == 3 * 2 * 3
 
 
+RULES = ", constraints: [latency_ms <= 5]"
+SEVERAL = ", metric: {val_accuracy: max, params: min}"
+
+
+@pytest.mark.parametrize("extra", ["", RULES, SEVERAL, SEVERAL + RULES], ids=["one", "rule", "two", "two, rule"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_sampler_rebuilt_from_what_was_asked_and_told_asks_on_the_same(name: str) -> None:
-    """Two trials open at a time; a third of the space cannot be built."""
+def test_a_sampler_rebuilt_from_what_was_asked_and_told_asks_on_the_same(name: str, extra: str) -> None:
+    """Up to three trials open at a time, told out of order; a third of the space cannot be built; some was learned."""
+    if name == "cmaes" and SEVERAL in extra:
+        pytest.skip("cmaes takes one objective")
+    if name == "gp" and extra in (RULES, SEVERAL):
+        pytest.skip("gp takes a second a question: only the plainest and the fullest")
+    where = space(extra, DISCRETE if name == "grid" else BRANCHES)
 
-    def shallow(config: TrialConfig) -> Size:
-        if config.model.depth > 2:
-            raise Infeasible("too deep")
-        return fits(config)
+    def new() -> Sampler:
+        options = {"startup_trials": 2} if name == "gp" else {"population": 4} if name in STATEFUL else {}
+        made = make(name, where, fits if name == "gp" else shallow, **options)
+        elsewhere = make("random", where, shallow)
+        made.learn(ask(elsewhere).parameters, Told("finished", (0.5, 0.5)[: len(made.study.directions)], {1: 0.5}))
+        return made
 
-    history: list[tuple[str, Any]] = []
-    sampler, waiting = make(name, count=shallow), list[Proposal]()
-    for _ in range(10 if name == "grid" else 12 if name == "gp" else 30):
+    sampler, lines, waiting = new(), list[tuple[str, Any]](), list[Proposal]()
+    for step in range(5 if name == "gp" else 10 if name == "grid" else 35):
+        if step % 5 == 4:
+            again = new()
+            for kind, fact in lines:
+                if kind == "asked":
+                    again.readmit(fact.number, fact.parameters, refused=fact.refused)
+                else:
+                    again.tell(*fact)
+            assert [t.state for t in again.study.trials] == [t.state for t in sampler.study.trials]
+            expected = ask(again)
         proposal = ask(sampler)
-        history.append(("asked", proposal))
+        if step % 5 == 4:
+            assert (expected.number, expected.parameters) == (proposal.number, proposal.parameters)
+        lines.append(("asked", proposal))
         waiting.append(proposal)
-        if len(waiting) == 2:
-            first = waiting.pop(0)
-            history.append(("told", (first.number, result(first))))
-            sampler.tell(first.number, result(first))
-        if proposal.number % 6 != 5:
-            continue
-        again = make(name, count=shallow)
-        for kind, fact in history:
-            if kind == "asked":
-                again.readmit(fact.number, fact.parameters, refused=fact.refused)
-            else:
-                again.tell(*fact)
-        expected = ask(again)
-        proposal = ask(sampler)
-        assert (expected.number, expected.parameters) == (proposal.number, proposal.parameters)
-        history.append(("asked", proposal))
-        waiting.append(proposal)
+        if len(waiting) == 3:
+            for one in (waiting.pop(step % 3), waiting.pop(0))[: 1 + step % 2]:
+                fact = (one.number, result(one, len(where.fixed.search.objectives), rules=bool(RULES in extra)))
+                sampler.tell(*fact)
+                lines.append(("told", fact))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gp", "cmaes")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "cmaes"])
 def test_two_objectives_take_stopped_and_diverged_trials_too(name: str) -> None:
-    where = space(", metric: {val_accuracy: max, params: min}", DISCRETE if name == "grid" else BRANCHES)
-    sampler = make(name, where)
-    for _ in range(17):
+    where = space(SEVERAL, DISCRETE if name == "grid" else BRANCHES)
+    sampler = make(name, where, **({"startup_trials": 8} if name == "gp" else {}))
+    for _ in range(15):
         proposal = ask(sampler)
         sampler.tell(proposal.number, result(proposal, objectives=2))
     assert [d.name for d in sampler.study.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -216,7 +251,7 @@ def told(fate: Told, extra: str = "") -> optuna.trial.FrozenTrial:
     sampler = make("random", space(extra))
     sampler.tell(ask(sampler).number, fate)
     trial = sampler.study.trials[0]
-    model = sampler._model.trials[0]
+    model = sampler._model.trials[-1]
     assert (trial.state, trial.values, trial.intermediate_values) == (
         model.state,
         model.values,
@@ -255,25 +290,36 @@ def test_a_minimised_metric_keeps_its_sign() -> None:
 
 
 def test_a_measured_constraint_reaches_the_study() -> None:
-    trial = told(Told("finished", (0.6,), {1: 0.6}, {"latency_ms <= 5": 2.5}))
+    trial = told(Told("finished", (0.6,), {1: 0.6}, {"latency_ms <= 5": 2.5}), RULES)
     assert trial.constraints == {"latency_ms <= 5": 2.5}
 
 
-def test_tpe_keeps_to_a_measured_constraint() -> None:
-    """The best lies at lr 0.1, but what is above 0.01 is too slow."""
-    text = "name: t\ndata: {dataset: digits}\ntrain: {optimizer: {name: adam, lr: {loguniform: [1.0e-5, 1.0]}}}\n"
+@pytest.mark.parametrize("name", ["tpe", "cmaes", "nsga2"])
+def test_a_model_keeps_to_a_measured_constraint(name: str) -> None:
+    """The best lies at lr 0.1, but what is above 0.01 is too slow: of 200 trials the last 100 that are."""
 
-    def slow(excess: bool) -> int:
-        sampler, broken = make("tpe", parse_space(text, "t")), 0
-        for number in range(60):
+    def slow(rules: str) -> int:
+        where, broken = space(rules, TWO_NUMBERS), 0
+        sampler = make(name, where, **({"population": 8} if name in STATEFUL else {}))
+        for number in range(200):
             proposal = ask(sampler)
             lr = math.log10(proposal.config.train.optimizer.lr)
-            over = {"latency_ms <= 5": lr + 2} if excess else {}
-            sampler.tell(proposal.number, Told("finished", (-abs(lr + 1),), {1: 0.0}, over))
-            broken += number >= 30 and lr > -2
+            sampler.tell(proposal.number, Told("finished", (-abs(lr + 1),), {1: 0.0}, {"latency_ms <= 5": lr + 2}))
+            broken += number >= 100 and lr > -2
         return broken
 
-    assert 2 * slow(excess=True) <= slow(excess=False)
+    assert 1.5 * slow(RULES) < slow("")
+
+
+@pytest.mark.parametrize("name", ["tpe", "gp", "nsga2"])
+def test_a_trial_whose_constraint_was_not_measured_counts_as_keeping_it(name: str) -> None:
+    sampler = make(name, space(RULES), **({"startup_trials": 2} if name == "gp" else {}))
+    elsewhere = ask(make("random")).parameters
+    sampler.learn(elsewhere, Told("finished", (0.5,), {1: 0.5}, {"epoch_seconds <= 1": 1.0}))
+    for _ in range(4):
+        proposal = ask(sampler)
+        sampler.tell(proposal.number, result(proposal, rules=True))
+    assert sampler.study.trials[0].constraints == {"latency_ms <= 5": 0.0}
 
 
 def test_the_study_survives_a_round_trip_through_sqlite(tmp_path: Path) -> None:
@@ -315,7 +361,7 @@ def test_nothing_that_can_be_built_ends_the_search_with_the_reason() -> None:
     def none(config: TrialConfig) -> Size:
         raise Infeasible("no pixel is left")
 
-    with pytest.raises(SearchFailed, match="520 configurations in a row could not be trained.*no pixel is left"):
+    with pytest.raises(SearchFailed, match=r"520 configurations in a row could not be trained.*no pixel is left"):
         make("tpe", count=none).ask()
 
 
@@ -323,24 +369,24 @@ def test_nothing_that_can_be_built_ends_the_search_with_the_reason() -> None:
 
 
 def test_a_long_history_is_thinned_for_the_model_and_kept_in_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FITTED", 60)
-    monkeypatch.setattr(module, "GOOD", 10)
+    monkeypatch.setattr(history, "FITTED", 60)
+    monkeypatch.setattr(history, "GOOD", 10)
     sampler, chance, best = make("tpe"), random.Random(0), 0.0
     open_one = ask(sampler)
-    for _ in range(300):
+    for _ in range(180):
         proposal, value = ask(sampler), chance.random()
         best = max(best, value)
         sampler.tell(proposal.number, Told("finished", (value,), {1: value}))
         assert sampler.fitted <= 2 * 60 + 1
-    assert len(sampler.study.trials) == 301
+    assert len(sampler.study.trials) == 181
     assert max(t.value for t in sampler._model.trials if t.value is not None) == best
     sampler.tell(open_one.number, Told("finished", (2.0,), {1: 2.0}))
     assert sampler.study.best_trial.number == 0 and sampler._model.best_value == 2.0
 
 
 def test_thinning_is_the_same_in_a_rebuilt_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "FITTED", 20)
-    monkeypatch.setattr(module, "GOOD", 5)
+    monkeypatch.setattr(history, "FITTED", 20)
+    monkeypatch.setattr(history, "GOOD", 5)
     sampler, again = make("tpe"), make("tpe")
     for _ in range(90):
         proposal = ask(sampler)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from tuner.records.status import Status
 from tuner.spec.text import metric_word, show_metric, show_time
 
-WORDS = {"out_of_memory": "out of memory", "stopped": "stopped early"}
+WORDS = {"out_of_memory": "out of memory", "stopped": "stopped early", "interrupted": "to go on with"}
 
 
 def describe_status(status: Status, place: str) -> str:
     """What `hypertune status` says; `place` is the run folder as a user would type it."""
-    ended = {name: count for name, count in status.states.items() if name not in ("running", "queued")}
+    ended = {name: count for name, count in status.states.items() if name not in ("running", "queued", "interrupted")}
     wanted = f" of {status.trials}" if status.trials else ""
     head = f"{status.name}   {status.status} · {sum(ended.values())}{wanted} trials ended"
     lines = [head + (f" · {status.note}" if status.note else "")]

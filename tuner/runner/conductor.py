@@ -64,7 +64,7 @@ class Conductor:
         self._exhausted = False
         self._queue: list[Trial] = []
         self._seconds: list[float] = []
-        self._folders = {path.name for path in (folder.path / "trials").glob("*")}
+        self._taken = {path.parent.name for path in (folder.path / "trials").glob("*/result.json")}
         self._patience = parse_duration(search.hang_after)
 
     # ------------------------------------------------------------ how it stands
@@ -220,8 +220,8 @@ class Conductor:
             self.population.join(trial.id, trial.parameters)
 
     def _id(self) -> str:
-        """The next free one; the folder may hold a trial of which no line was written."""
-        numbers = [int(name) for name in {*self.trials, *self._folders} if name.isdigit()]
+        """The next free one; the folder may hold epochs of a trial whose other lines are lost."""
+        numbers = [int(name) for name in {*self.trials, *self._taken} if name.isdigit()]
         return f"{max(numbers, default=0) + 1:0{self._digits}d}"
 
     # ------------------------------------------------------------ what trials report

@@ -137,7 +137,8 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
         sampler=sampler,
         sampler_reason=reason,
         trials=trials,
-        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs, seed=fixed.seed),
+        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs, seed=fixed.seed)
+        + (fixed.search.repeats - 1) * preflight.epochs,
         at_once=min(at_once, trials),
         device=device,
         precision=resolve_precision(preflight.middle.train.precision, device),

@@ -43,7 +43,7 @@ def plan_table(plan: Plan) -> Table:
         share = f"{plan.preflight.feasible:.0%} of the space can be trained; the rest is passed over"
         table.add_row("", Text(f"{share}: {plan.preflight.reason}", style="yellow"))
     search = fixed.search
-    whole = plan.trials * plan.full
+    whole = (plan.trials + search.repeats - 1) * plan.full
     spend = (
         f"about {plan.expected_epochs:,} of {whole:,} epochs" if plan.expected_epochs < whole else f"{whole:,} epochs"
     )

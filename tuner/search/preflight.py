@@ -103,8 +103,9 @@ def at(distribution: Distribution, share: float) -> Plain:
     if (count := d.count()) is None:
         return low + (high - low) * share
     place = min(int(share * count), count - 1)  # by arithmetic: a range may have more values than memory has room
-    value = d.low + place * (d.step or 1)
-    return float(d.high) if isinstance(d, Uniform) and place == count - 1 else value
+    step: Plain = d.low + place * (d.step or 1)
+    top: Plain = d.high  # no sum of rounding errors
+    return top if isinstance(d, Uniform) and place == count - 1 else step
 
 
 def draw(parameter: Parameter, chance: random.Random) -> Plain:

@@ -9,52 +9,31 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tuner.errors import Infeasible, SearchFailed
-from tuner.search import grid
+from tuner.search import grid, history
+from tuner.search.history import State, Told
 from tuner.search.preflight import CountModel, Size, resolve
-from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, distributions
+from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, distributions
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
 from tuner.spec.space import Parameter, Space, Start
-from tuner.spec.trial_config import AnySampler, Gp, Grid, Qmc, Tpe, TrialConfig
+from tuner.spec.trial_config import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe, TrialConfig
 
-State = Literal["finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted"]
+__all__ = ["Proposal", "Sampler", "State", "Told"]
 
 USUAL, BY_CHANCE = 20, 500
 """Proposals of the sampler, then of pure chance, that may be impossible to build or known before it gives up."""
 
 USUAL_GP = 3
 """The same of gp, which takes up to a second for each and says much the same again."""
-
-FITTED = 1000
-"""Trials that a model is fitted on; from twice as many on they are thinned to this number. TPE takes 16 ms a question
-at 1,000 trials and 96 ms at 10,000."""
-
-GOOD = 100
-"""Of those, the best ones are all kept: TPE calls 25 at most good."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """How a trial went, as the sampler must know it.
-
-    values: every objective at the best epoch, as measured; empty where there is none. curve: the first objective by
-    epoch, finite values. excess: by how much the best epoch passes each measured constraint, 0 or less if not.
-    """
-
-    state: State
-    values: tuple[float, ...] = ()
-    curve: Mapping[int, float] = field(default_factory=dict)
-    excess: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +64,10 @@ class Sampler:
         self._count = count
         self._config = config
         self._objectives = space.fixed.search.objectives
+        self._rules = [str(rule) for rule in space.fixed.search.rules if not rule.counted]
+        self._kinds = distributions(space)
+        unconditional = (p.name for p in space.parameters if not p.active_when)
+        self._always = {name: self._kinds[name] for name in sorted(unconditional) if not self._kinds[name].single()}
         self._records: list[tuple[Mapping[str, Plain], Told | None]] = []  # all of it, in order; None: still open
         self._open: dict[int, tuple[int, int]] = {}  # number -> place in the records, place in the model
         self._known: set[str] = set()
@@ -102,7 +85,7 @@ class Sampler:
     def study(self) -> optuna.Study:
         """Everything that was told, as an Optuna study of its own; what is open is RUNNING."""
         study = self._new_model()
-        study.add_trials([self._frozen(given, told and self._told_model(told)) for given, told in self._records])
+        study.add_trials([self._frozen(given, told and self._sound(told)) for given, told in self._records])
         return study
 
     @property
@@ -263,7 +246,7 @@ class Sampler:
         if isinstance(config, Gp) and sum(told is not None for _, told in self._records) >= HANDOVER:
             config = Tpe()
         name = config.name if usual and config.name in SAMPLERS else "random"
-        return SAMPLERS[name](config, seed, len(self._refused))
+        return SAMPLERS[name](config, Question(seed, len(self._refused), self._always))
 
     def _skip_to(self, parameters: Mapping[str, Plain]) -> None:
         """Move the quasi-random points behind the one that gave these parameters."""
@@ -323,20 +306,30 @@ class Sampler:
             self._model.tell(place, values, state=state)
 
     def _outcome(self, told: Told) -> tuple[TrialState, list[float] | None]:
-        complete = len(told.values) == len(self._objectives) and all(map(math.isfinite, told.values))
-        if told.state == "finished" and complete:
+        if told.complete:
             return TrialState.COMPLETE, list(told.values)
         return (TrialState.FAIL if told.state == "failed" else TrialState.PRUNED), None
 
-    def _told_model(self, told: Told) -> Told:
-        """What of it may be said: no value of what diverged or found no memory."""
+    def _sound(self, told: Told) -> Told:
+        """What of it may be said: no value of what diverged or found no memory; every rule, kept if not measured.
+
+        A gaussian process refuses trials with different rules, as those of another run may have.
+        """
         if told.state in ("diverged", "out_of_memory", "failed"):
             return Told(told.state)
-        return told
+        values = told.values if len(told.values) == len(self._objectives) else ()
+        return replace(told, values=values, excess={rule: told.excess.get(rule, 0.0) for rule in self._rules})
+
+    def _told_model(self, told: Told) -> Told:
+        """The same as the model can use it: CMA-ES knows no rules, so what breaks one is no part of a generation."""
+        sound = self._sound(told)
+        if isinstance(self._config, CmaEs):
+            return Told("diverged") if sound.violation else replace(sound, excess={})
+        return sound
 
     def _frozen(self, parameters: Mapping[str, Plain], told: Told | None) -> FrozenTrial:
         given = dict(parameters)
-        kinds = distributions(self._space, given)
+        kinds = {name: self._kinds[name] for name in given}
         if told is None:
             return create_trial(state=TrialState.RUNNING, params=given, distributions=kinds)
         state, values = self._outcome(told)
@@ -353,30 +346,18 @@ class Sampler:
         )
 
     def _thin(self) -> None:
-        """Fit on fewer trials when there are many: the best, the open ones, and an even spread of the rest."""
-        if self._fitted - len(self._open) < 2 * FITTED or self._config.name in STATEFUL:
+        """Fit on fewer trials when there are many."""
+        if self._fitted - len(self._open) < 2 * history.FITTED or self._config.name in STATEFUL:
             return
-        closed = [index for index, (_, told) in enumerate(self._records) if told is not None]
-        sign = self._objectives[0].sign
-        ranked = sorted(closed, key=lambda index: -sign * self._value(index, -sign * math.inf))
-        rest = sorted(ranked[GOOD:])
-        kept = {*ranked[:GOOD], *rest[:: max(1, -(-len(rest) // (FITTED - GOOD)))]}
-        self._refused = self._refused[-GOOD:]
+        kept = history.thin([told and self._sound(told) for _, told in self._records], self._objectives)
+        self._refused = self._refused[-history.GOOD :]
         self._model = self._new_model()
         self._model.add_trials([self._frozen(p, Told("diverged")) for p in self._refused])
-        places = {}
-        frozen: list[FrozenTrial] = []
-        for index, (parameters, told) in enumerate(self._records):
-            if told is None or index in kept:
-                places[index] = len(self._refused) + len(frozen)
-                frozen.append(self._frozen(parameters, told and self._told_model(told)))
-        self._model.add_trials(frozen)
-        self._fitted = len(self._refused) + len(frozen)
+        entered = [self._records[place] for place in kept]
+        self._model.add_trials([self._frozen(p, told and self._told_model(told)) for p, told in entered])
+        self._fitted = len(self._refused) + len(kept)
+        places = {record: len(self._refused) + place for place, record in enumerate(kept)}
         self._open = {number: (record, places[record]) for number, (record, _) in self._open.items()}
-
-    def _value(self, index: int, none: float) -> float:
-        told = self._records[index][1]
-        return told.values[0] if told and told.state == "finished" and told.values else none
 
 
 class _Known(Exception):
