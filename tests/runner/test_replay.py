@@ -172,6 +172,19 @@ def test_only_a_folder_that_holds_epochs_takes_its_id_with_it(tmp_path: Path, lo
     assert list(again.trials)[:2] == ["001", next_one]
 
 
+def test_a_lost_configuration_is_made_anew_from_its_parameters(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    work(first, 1)
+    first.folder.close()
+    lost = tmp_path / "r/trials/001/params.json"
+    before = lost.read_text()
+    lost.unlink()
+    again, found = open_search(tmp_path / "r", wanted)
+    assert lost.read_text() == before and len(again.trials) == 8
+    assert found and "trial 001: its params.json is missing" in found.texts()[0]
+
+
 def test_more_trials_are_those_that_a_longer_search_would_have_asked_for(tmp_path: Path) -> None:
     wanted = space("{sampler: {name: tpe, startup_trials: 3}, scheduler: asha}")
     for path, counts in (("long", [12]), ("extended", [8, 12])):
@@ -192,7 +205,8 @@ def test_a_changed_space_keeps_what_fits_as_knowledge_and_names_the_rest(tmp_pat
     again, found = open_search(tmp_path / "r", wanted, trials=12)
     fits = {t.id for t in first.trials.values() if t.parameters["model.depth"] != 1}
     assert found and found.dropped.keys() == first.trials.keys() - fits and 0 < len(fits) < 8
-    assert all("model.depth: 1 is none" in why for why in found.dropped.values())
+    assert "do not lie in the changed space" in found.texts()[0]
+    assert all("model.depth: 1 is outside 2 .. 3" in why for why in found.dropped.values())
     known = again.sampler.study.trials
     assert len(known) == len(fits) and all(t.params["model.growth"] == 2.0 for t in known)
     assert work(again, 1) and len(again.trials) == 12

@@ -43,7 +43,7 @@ def test_a_wider_range_keeps_the_trial_and_a_narrower_one_says_which_value_is_ou
     wide = space(OLD.replace("[1, 4]", "[1, 6]"))
     assert transfer(wide, ADAM, config(ADAM)) == ADAM
     narrow = space(OLD.replace("[1, 4]", "[3, 4]"))
-    with pytest.raises(DoesNotFit, match=r"model\.depth: 2 is none of its values now"):
+    with pytest.raises(DoesNotFit, match=r"model\.depth: 2 is outside 3 \.\. 4"):
         transfer(narrow, ADAM, config(ADAM))
 
 

@@ -145,6 +145,11 @@ class RunFolder:
                 sync(self.path)
             write_whole(folder / "params.json", _strict(params, indent=1) + "\n")
 
+    def restore_params(self, trial_id: str, params: Mapping[str, Any]) -> None:
+        """Write a trial's params.json anew, where it was lost."""
+        with self._turn:
+            write_whole(self.trial(trial_id) / "params.json", _strict(params, indent=1) + "\n")
+
     def write_row(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Append one epoch to a trial's result.json; values that are not finite become null."""
         self._append(self.trial(trial_id) / "result.json", {"trial_id": trial_id, **row})

@@ -257,7 +257,7 @@ class Conductor:
             },
         )
         if state:
-            self._end(trial, state, reason)
+            self.end(trial, state, reason)
         elif waits:
             trial.running = False
         elif self.stopping:
@@ -293,7 +293,7 @@ class Conductor:
         """After a replay: every unfinished trial that does not wait for its population gets a job."""
         for trial in self.trials.values():
             if trial.state is None and trial.decided:  # killed between its last row and the line that ends it
-                self._end(trial, *trial.decided)
+                self.end(trial, *trial.decided)
             waiting = self.population is not None and trial.id in self.population.waiting
             if trial.state is None and not waiting:
                 self.go_on(trial)
@@ -305,7 +305,7 @@ class Conductor:
             return
         self.folder.write_error(trial_id, text)
         lines = [line for line in text.strip().splitlines() if line.strip()]
-        self._end(trial, state, lines[-1].strip() if lines else "no message")
+        self.end(trial, state, lines[-1].strip() if lines else "no message")
         lost = [t for t in self.trials.values() if t.state in LOST]
         if len(lost) >= min(HOPELESS, self.wanted) and not any(t.epochs for t in self.trials.values()):
             self.stop(f"the first {len(lost)} trials failed and none gave an epoch; the last one: {trial.reason}")
@@ -355,9 +355,10 @@ class Conductor:
         """The run ends before its running trials do."""
         for trial in self.trials.values():
             if trial.state is None:
-                self._end(trial, "interrupted", reason)
+                self.end(trial, "interrupted", reason)
 
-    def _end(self, trial: Trial, state: State, reason: str) -> None:
+    def end(self, trial: Trial, state: State, reason: str) -> None:
+        """Write down how a trial ended, and let sampler, population and checkpoints know."""
         trial.state, trial.reason, trial.running = state, reason, False
         self.folder.write_event("ended", trial=trial.id, state=state, epoch=trial.epochs, reason=reason)
         self.close(trial)

@@ -57,6 +57,11 @@ class Progress:
         if self._live:
             self._live.__exit__(None, None, None)
 
+    def note(self, text: str) -> None:
+        """Say something above the table."""
+        with contextlib.suppress(OSError):
+            self._console.print(text, soft_wrap=True)
+
     def leave(self, text: str) -> None:
         """Give the terminal back and say the last word; may be called in a signal handler."""
         with contextlib.suppress(OSError):

@@ -25,10 +25,32 @@ from tuner.spec.trial_config import TrialConfig
 
 @dataclass
 class Replayed:
-    """What a replay found: `unfinished` go on; `dropped` do not lie in the space any more, with the reason."""
+    """What a replay found: `unfinished` go on; `dropped` do not lie in the space any more, with the reason.
+
+    `notes`: what was mended or given up, in sentences.
+    """
 
     unfinished: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def texts(self) -> list[str]:
+        """All of it for a person; of many trials the first ones."""
+        said = list(self.notes)
+        if self.unfinished:
+            said.append(f"going on with {len(self.unfinished)} unfinished: {_few(self.unfinished)}")
+        if self.dropped:
+            said.append(f"{len(self.dropped)} trials do not lie in the changed space: {_few(list(self.dropped))}")
+            said += [f"  {name}: {why}" for name, why in list(self.dropped.items())[:FEW]]
+        return said
+
+
+FEW = 5
+"""Trials that are named."""
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:FEW]) + (f" and {len(names) - FEW} more" if len(names) > FEW else "")
 
 
 def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool) -> Replayed:
@@ -45,8 +67,9 @@ def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool)
     for trial in conductor.trials.values():
         if trial.state == "interrupted" and trial.id not in found.dropped:
             trial.state, trial.reason = None, ""
-        if trial.id in found.dropped and trial.state is None:
-            trial.state, trial.reason = "interrupted", found.dropped[trial.id]
+        if trial.id in found.dropped and trial.state in (None, "interrupted"):
+            trial.state = None
+            conductor.end(trial, "stopped", f"left out when the space was changed: {found.dropped[trial.id]}")
             if conductor.population:
                 conductor.population.leave(trial.id)
     front = conductor.front() if len(conductor.goal.objectives) > 1 else []
@@ -92,8 +115,13 @@ def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found
     fields, name = line.fields, str(line.trial)
     written = record.config(name)
     if written is None:
-        found.dropped[name] = "its params.json is missing"
-        return
+        if foreign or not _lies_in(space, fields["parameters"]):
+            found.notes.append(f"trial {name} is left out: its params.json is missing or damaged")
+            return
+        found.notes.append(f"trial {name}: its params.json is missing or damaged; made anew from its parameters")
+        seed = int(fields.get("seed", space.fixed.seed))
+        written = conductor.resolved(fields["parameters"], seed).model_dump(mode="json")
+        conductor.folder.restore_params(name, written)
     config = TrialConfig.model_validate_json(json.dumps(written))
     label, to_the_end = fields.get("label"), bool(fields.get("to_the_end"))
     trial = Trial(

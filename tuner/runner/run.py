@@ -7,7 +7,6 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -60,17 +59,20 @@ class Screen(Protocol):
     def watch(self, conductor: Conductor) -> None:
         """Show its state; called about ten times a second."""
 
+    def note(self, text: str) -> None:
+        """Say something that is worth knowing."""
+
     def leave(self, text: str) -> None:
         """Give the terminal back at once, with this text as the last word; may be called in a signal handler."""
 
 
 @dataclass(frozen=True)
 class Before:
-    """What a run goes on from: its folder as read, whether its space was changed, what was found when it was folded."""
+    """What a run goes on from: its folder as read, the seconds it has taken, whether its space was changed."""
 
     record: Record
+    spent: float
     changed: bool = False
-    said: Callable[[Replayed], None] = lambda found: None
 
 
 def run(
@@ -82,13 +84,8 @@ def run(
         HypertuneError: the search could not go on; what was done is kept.
     """
     space, start = plan.space, time.monotonic()
-    spent = folder.elapsed if before else 0.0
+    spent = before.spent if before else 0.0
     budget = space.fixed.search.seconds
-    folder.write_space(space.text, space.to_json())
-    told = describe(plan, folder.path.name)
-    if before:
-        told = {**told, "created": before.record.run.get("created", told["created"])}
-    folder.write_run(**told, status="running", ended=None, seconds=spent)
     conductor = Conductor(
         space,
         Sampler(space, plan.count, plan.sampler),
@@ -97,14 +94,22 @@ def run(
         full=plan.full,
         seconds=None if budget is None else max(0.0, budget - spent),
     )
-    command = shlex.join(sys.argv)
+    found = replay(conductor, before.record, space, changed=before.changed) if before else Replayed()
+    if before and conductor.complete and not before.changed and before.record.run.get("status") == "finished":
+        return Outcome(folder.path, conductor, spent)  # nothing to do, nothing to write
+    folder.write_space(space.text, space.to_json())
+    told = describe(plan, folder.path.name)
     if before:
-        found = replay(conductor, before.record, space, changed=before.changed)
-        before.said(found)
+        told = {**told, "created": before.record.run.get("created", told["created"])}
+    folder.write_run(**told, status="running", ended=None, seconds=spent)
+    command = shlex.join(sys.argv)
+    for text in found.texts():
+        screen.note(text)
+    if before:
         if before.changed:
             folder.write_event("space_changed", dropped=found.dropped)
-        asked = {"trials": plan.trials, "time": budget}
-        if asked != {"trials": before.record.run.get("trials"), "time": before.record.run.get("time_budget")}:
+        asked = {"trials": plan.trials, "time_budget": budget}
+        if asked != {key: before.record.run.get(key) for key in asked}:
             folder.write_event("extended", **asked)
         folder.write_event("resumed", command_line=command, unfinished=found.unfinished)
     else:

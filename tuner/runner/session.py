@@ -16,7 +16,6 @@ from tuner.runner.local import RESERVE
 from tuner.runner.plan import Plan, make_plan
 from tuner.runner.planned import plan_table
 from tuner.runner.progress import Progress
-from tuner.runner.replay import Replayed
 from tuner.runner.resume import check_data, compare_versions, reopen
 from tuner.runner.run import Before, Outcome, run
 from tuner.runner.signals import output_to
@@ -57,10 +56,11 @@ def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data:
     Raises:
         HypertuneError: it cannot go on; what is there is kept.
     """
+    spent = folder.elapsed
     record = read_record(folder.path)
     for problem in record.problems:
         console.print(f"note   {problem}", soft_wrap=True)
-    space, changed = reopen(record, wish, folder.elapsed)
+    space, changed = reopen(record, wish, spent)
     plan, _ = show_plan(space, console)
     if not changed_data:
         check_data(record, plan)
@@ -70,13 +70,7 @@ def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data:
         asked = sum(line.event == "asked" for line in record.lines)
         console.print(f"all of its {asked} trials have ended; to go on: --trials +20 or --time +1h", soft_wrap=True)
 
-    def said(found: Replayed) -> None:
-        if found.unfinished:
-            console.print(f"going on with {len(found.unfinished)} unfinished: {', '.join(found.unfinished[:10])}")
-        if found.dropped:
-            say_dropped(console, "the space has changed", found.dropped)
-
-    return perform(plan, folder, console, before=Before(record, changed, said), as_json=as_json)
+    return perform(plan, folder, console, before=Before(record, spent, changed), as_json=as_json)
 
 
 def perform(

@@ -40,7 +40,7 @@ def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
     elif any(trial.top for trial in trials):
         text.append(f"best   none: no trial keeps {' and '.join(conductor.search.constraints)}\n", "red")
     _say_failures(text, conductor, place)
-    unfinished = counts["interrupted"] > 0
+    unfinished = any(trial.state in (None, "interrupted") for trial in trials)
     text.append("next   ", "bold")
     if unfinished or not epochs:
         text.append(f"hypertune resume {place}{_more(outcome)}   goes on where it stopped")
@@ -90,6 +90,9 @@ def _say_best(text: Text, best: Trial, conductor: Conductor, plan: Plan, place: 
 
 def settings(trial: Trial, plan: Plan) -> str:
     """What a trial was, in one line."""
+    if not trial.fits:
+        given = " · ".join(f"{name} {show_value(value)}" for name, value in trial.parameters.items())
+        return f"{given} · {trial.best['params']:,} parameters (outside the space as it is now)"
     heads = {path: head for head, path in columns(plan.space.parameters).items()}
     parts = [  # `adam` says what it is, `without` does not
         show_value(value) if path.removesuffix(".name") in KINDS else f"{heads[path]} {show_value(value)}"

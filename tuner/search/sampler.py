@@ -22,7 +22,7 @@ from tuner.errors import Infeasible, SearchFailed
 from tuner.search import grid, history
 from tuner.search.history import State, Told
 from tuner.search.preflight import CountModel, Size, resolve
-from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, distributions
+from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, always, distributions
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
 from tuner.spec.space import Parameter, Space, Start
 from tuner.spec.trial_config import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe, TrialConfig
@@ -66,8 +66,7 @@ class Sampler:
         self._objectives = space.fixed.search.objectives
         self._rules = [str(rule) for rule in space.fixed.search.rules if not rule.counted]
         self._kinds = distributions(space)
-        unconditional = (p.name for p in space.parameters if not p.active_when)
-        self._always = {name: self._kinds[name] for name in sorted(unconditional) if not self._kinds[name].single()}
+        self._always = always(space)
         self._records: list[tuple[Mapping[str, Plain], Told | None]] = []  # all of it, in order; None: still open
         self._open: dict[int, tuple[int, int]] = {}  # number -> place in the records, place in the model
         self._known: set[str] = set()
@@ -243,7 +242,7 @@ class Sampler:
     def _sampler(self, attempt: int, usual: bool) -> optuna.samplers.BaseSampler:
         seed = zlib.crc32(f"{self._space.fixed.seed}/{self._asked}/{attempt}".encode())
         config = self._config
-        if isinstance(config, Gp) and sum(told is not None for _, told in self._records) >= HANDOVER:
+        if isinstance(config, Gp) and sum(bool(told and told.complete) for _, told in self._records) >= HANDOVER:
             config = Tpe()
         name = config.name if usual and config.name in SAMPLERS else "random"
         return SAMPLERS[name](config, Question(seed, len(self._refused), self._always))

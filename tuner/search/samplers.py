@@ -149,3 +149,13 @@ def distributions(space: Space) -> dict[str, BaseDistribution]:
     """Optuna's distributions of the parameters by name."""
     optunas = optuna.distributions.json_to_distribution
     return {p.name: optunas(json.dumps(p.distribution.to_optuna_json())) for p in space.parameters}
+
+
+def always(space: Space) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of the parameters that exist in every trial and have more than one value."""
+    ranges = {p.name: p.distribution.values() for p in space.parameters}  # a range by its ends, which decide
+    found: set[str] = set()
+    for p in space.parameters:  # what decides comes first
+        if all(c.name in found and all(map(c.holds, ranges[c.name])) for c in p.active_when):
+            found.add(p.name)
+    return {name: kind for name, kind in sorted(distributions(space).items()) if name in found and not kind.single()}

@@ -83,7 +83,10 @@ def _match(parameter: Parameter, value: Any) -> Plain:
         value = float(value)
     if isinstance(value, bool | int | float | str | None) and distribution.contains(value):
         return value
-    raise DoesNotFit(f"{parameter.name}: {text_of(value)} is none of its values now")
+    if isinstance(distribution, Choice) or not isinstance(value, int | float):
+        raise DoesNotFit(f"{parameter.name}: {text_of(value)} is none of its values now")
+    ends = f"{text_of(distribution.low)} .. {text_of(distribution.high)}"
+    raise DoesNotFit(f"{parameter.name}: {value:.4g} is outside {ends}")
 
 
 def _look_up(data: Any, path: str) -> Any:
