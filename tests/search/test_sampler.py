@@ -384,10 +384,28 @@ def test_a_long_history_is_thinned_for_the_model_and_kept_in_the_study(monkeypat
     assert sampler.study.best_trial.number == 0 and sampler._model.best_value == 2.0
 
 
-def test_thinning_is_the_same_in_a_rebuilt_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nsga2_asks_the_same_when_it_forgets_what_it_does_not_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked() -> tuple[list[Proposal], int]:
+        sampler, found = make("nsga2", population=5), []
+        for number in range(90):
+            found.append(ask(sampler))
+            if number not in (7, 8):  # these stay open
+                sampler.tell(number, result(found[-1]))
+        return found, len(sampler._model.trials)
+
+    whole, all_trials = asked()
+    monkeypatch.setattr(history, "FITTED", 20)
+    thinned, few_trials = asked()
+    assert thinned == whole
+    assert few_trials < 60 < 90 <= all_trials
+
+
+@pytest.mark.parametrize("name", ["tpe", *STATEFUL])
+def test_thinning_is_the_same_in_a_rebuilt_sampler(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "FITTED", 20)
     monkeypatch.setattr(history, "GOOD", 5)
-    sampler, again = make("tpe"), make("tpe")
+    options: dict[str, Any] = {"population": 4} if name in STATEFUL else {}
+    sampler, again = make(name, **options), make(name, **options)
     for _ in range(90):
         proposal = ask(sampler)
         sampler.tell(proposal.number, result(proposal))

@@ -22,7 +22,7 @@ from tuner.errors import Infeasible, SearchFailed
 from tuner.search import grid, history
 from tuner.search.history import State, Told
 from tuner.search.preflight import CountModel, Size, resolve
-from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, always, distributions
+from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, always, distributions, hand_on, recent
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
 from tuner.spec.space import Parameter, Space, Start
 from tuner.spec.trial_config import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe, TrialConfig
@@ -346,7 +346,10 @@ class Sampler:
 
     def _thin(self) -> None:
         """Fit on fewer trials when there are many."""
-        if self._fitted - len(self._open) < 2 * history.FITTED or self._config.name in STATEFUL:
+        if self._config.name in STATEFUL:
+            self._shorten()
+            return
+        if self._fitted - len(self._open) < 2 * history.FITTED:
             return
         kept = history.thin([told and self._sound(told) for _, told in self._records], self._objectives)
         self._refused = self._refused[-history.GOOD :]
@@ -357,6 +360,19 @@ class Sampler:
         self._fitted = len(self._refused) + len(kept)
         places = {record: len(self._refused) + place for place, record in enumerate(kept)}
         self._open = {number: (record, places[record]) for number, (record, _) in self._open.items()}
+
+    def _shorten(self) -> None:
+        """Let a sampler that works in generations forget those that it does not look at any more."""
+        most = max(history.FITTED, 4 * (getattr(self._config, "population", None) or 0))
+        if self._fitted - len(self._open) < 2 * most:
+            return
+        kept, old = recent(self._model, most), self._model
+        self._model = self._new_model()
+        self._model.add_trials(kept)
+        numbers = {trial.number: place for place, trial in enumerate(kept)}
+        hand_on(old, self._model, numbers)
+        self._open = {number: (record, numbers[place]) for number, (record, place) in self._open.items()}
+        self._fitted = len(kept)
 
 
 class _Known(Exception):

@@ -14,7 +14,7 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.preflight import at
 from tuner.spec.distributions import Plain
@@ -123,6 +123,33 @@ SAMPLERS: dict[str, Callable[[Any, Question], BaseSampler]] = {
 
 STATEFUL = ("cmaes", "nsga2")
 """They keep what they know in the study's own attributes: rebuilt by asking again, not by adding trials."""
+
+
+def recent(study: optuna.Study, most: int) -> list[FrozenTrial]:
+    """The trials that a sampler of `STATEFUL` still looks at: open ones, the last `most` that finished, the parents."""
+    trials = study.get_trials(deepcopy=False)
+    finished = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    wanted = {trial.number for trial in finished[-most:]} | {number for _, _, number in _parents(study)}
+    return [trial for trial in trials if trial.number in wanted or trial.state == TrialState.RUNNING]
+
+
+def hand_on(old: optuna.Study, new: optuna.Study, numbers: Mapping[int, int]) -> None:
+    """Tell a study made of some trials of an older one which of them were parents; `numbers`: old -> new."""
+    ids = {trial.number: trial._trial_id for trial in new.get_trials(deepcopy=False)}
+    parents: dict[str, list[int]] = {}
+    for key, _, number in _parents(old):
+        parents.setdefault(key, []).append(ids[numbers[number]])
+    for key, found in parents.items():
+        new._storage.set_study_system_attr(new._study_id, key, found)
+
+
+def _parents(study: optuna.Study) -> list[tuple[str, int, int]]:
+    """The parents of the last two generations of a genetic search: attribute of the study, generation, number."""
+    prefix = _Nsga2._get_parent_cache_key_prefix()
+    attributes = study._storage.get_study_system_attrs(study._study_id)
+    generations = sorted(int(key.removeprefix(prefix)) for key in attributes if key.startswith(prefix))
+    by_id = {trial._trial_id: trial.number for trial in study.get_trials(deepcopy=False)}
+    return [(f"{prefix}{g}", g, by_id[i]) for g in generations[-2:] for i in attributes[f"{prefix}{g}"]]
 
 
 class Quasi:
