@@ -39,8 +39,8 @@ def fill(folder: Path) -> None:
     from tuner.runner.conductor import Conductor
     from tuner.search.preflight import Size
     from tuner.search.sampler import Sampler
+    from tuner.spec.search import RandomSampler
     from tuner.spec.space import parse_space
-    from tuner.spec.trial_config import RandomSampler
 
     space, chance = parse_space(SPACE, "space.yaml"), random.Random(0)
     with RunFolder(folder) as writer:
@@ -68,7 +68,7 @@ from tuner.runner.replay import replay
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
 from tuner.spec.space import parse_space
-from tuner.spec.trial_config import Tpe
+from tuner.spec.search import Tpe
 
 start = time.perf_counter()
 path = Path(sys.argv[1])

@@ -14,8 +14,8 @@ from tuner.records import writer
 from tuner.runner.conductor import Conductor
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
+from tuner.spec.search import RandomSampler
 from tuner.spec.space import parse_space
-from tuner.spec.trial_config import RandomSampler
 
 TEXT = """
 name: both

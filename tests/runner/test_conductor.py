@@ -15,8 +15,8 @@ from tuner.records.writer import RunFolder
 from tuner.runner.conductor import Conductor
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
+from tuner.spec.search import RandomSampler
 from tuner.spec.space import Space, parse_space
-from tuner.spec.trial_config import RandomSampler
 
 SPACE = """
 name: c

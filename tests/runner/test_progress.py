@@ -18,9 +18,9 @@ from tuner.runner.run import Outcome
 from tuner.runner.told import outcome_text
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler
+from tuner.spec.search import Grid
 from tuner.spec.space import parse_space
 from tuner.spec.text import columns, show_metric, show_time, show_value
-from tuner.spec.trial_config import Grid
 
 TEXT = """
 name: shown

@@ -18,7 +18,8 @@ import torch
 
 from tuner.runner.stretch import Pace, Stretch
 from tuner.runner.trainable import TrialTrainable
-from tuner.spec.trial_config import MID_RUN, Data, TrialConfig
+from tuner.spec.data import Data
+from tuner.spec.trial_config import MID_RUN, TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import prepare
 from tuner.training.trainer import Trainer

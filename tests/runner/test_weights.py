@@ -10,8 +10,9 @@ import pytest
 from tuner.runner.trial import Goal, Trial
 from tuner.runner.weights import Weights
 from tuner.search.preflight import Size
+from tuner.spec.data import Data
 from tuner.spec.objective import Objective
-from tuner.spec.trial_config import Data, TrialConfig
+from tuner.spec.trial_config import TrialConfig
 
 GOAL = Goal((Objective("val_accuracy", "max"),))
 CONFIG = TrialConfig(data=Data(dataset="digits"))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.search.median import MedianRule
-from tuner.spec.trial_config import Median
+from tuner.spec.search import Median
 
 
 def rule(grace: int = 1, least: int = 3, full: int = 10) -> MedianRule:

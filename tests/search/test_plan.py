@@ -9,7 +9,7 @@ import pytest
 from tuner.search import plan
 from tuner.search.plan import expected_epochs
 from tuner.search.schedulers import Verdict, make_scheduler
-from tuner.spec.trial_config import Asha, Hyperband, Median, NoScheduler, Pbt, Search
+from tuner.spec.search import Asha, Hyperband, Median, NoScheduler, Pbt, Search
 
 
 def test_without_a_scheduler_every_epoch_is_spent() -> None:

@@ -16,8 +16,8 @@ from tuner.errors import BadInput
 from tuner.search.population import Exploit, Population, mutable, perturb
 from tuner.search.preflight import draw
 from tuner.spec.distributions import Choice, Distribution, Int, LogInt, LogUniform, Plain, Uniform
+from tuner.spec.search import Pbt
 from tuner.spec.space import Parameter, Space, parse_space
-from tuner.spec.trial_config import Pbt
 
 FULL = 12
 BODY = """

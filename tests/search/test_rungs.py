@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuner.search.rungs import Brackets, Rungs
-from tuner.spec.trial_config import Asha
+from tuner.spec.search import Asha
 
 
 def rungs(grace: int = 1, factor: int = 3, full: int = 10) -> Rungs:

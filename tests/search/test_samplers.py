@@ -10,8 +10,9 @@ import pytest
 from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler, Told
 from tuner.search.samplers import SAMPLERS, STATEFUL, Quasi, Question, always, distributions
+from tuner.spec.search import Qmc, RandomSampler
 from tuner.spec.space import Space, parse_space
-from tuner.spec.trial_config import KINDS, Qmc, RandomSampler
+from tuner.spec.trial_config import KINDS
 
 SPACE = """
 name: s

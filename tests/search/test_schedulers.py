@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tuner.search.rungs import Brackets
 from tuner.search.schedulers import SCHEDULERS, Scheduler, make_scheduler
-from tuner.spec.trial_config import KINDS, Asha, Hyperband, Median, NoScheduler, Pbt
+from tuner.spec.search import Asha, Hyperband, Median, NoScheduler, Pbt
+from tuner.spec.trial_config import KINDS
 
 FULL = 12
 STOPPING: dict[str, Asha | Hyperband | Median] = {

@@ -8,7 +8,8 @@ from tuner.errors import BadInput
 from tuner.spec.distributions import WORDS
 from tuner.spec.fields import Row, describe, kinds_of, sections_of
 from tuner.spec.objective import METRICS, Metric
-from tuner.spec.trial_config import KINDS, Section, SpaceConfig
+from tuner.spec.section import Section
+from tuner.spec.trial_config import KINDS, SpaceConfig
 
 
 def classes(cls: type[Section]) -> set[type[Section]]:

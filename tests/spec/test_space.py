@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import BadInput
+from tuner.spec.augment import Crop
 from tuner.spec.distributions import Plain
 from tuner.spec.objective import Objective
 from tuner.spec.space import Condition, Parameter, Space, parse_space
-from tuner.spec.trial_config import Crop
 
 HEAD = "name: test\ndata: {dataset: digits}\n"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tuner.spec.trial_config import Augment
+from tuner.spec.augment import Augment
 from tuner.training.augment import Images, augment
 from tuner.training.dataset import Dataset
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from tuner.errors import Infeasible
-from tuner.spec.trial_config import KINDS, Cnn
+from tuner.spec.model import Cnn
+from tuner.spec.trial_config import KINDS
 from tuner.training.cnn import ACTIVATIONS, MODELS, build, list_widths
 
 

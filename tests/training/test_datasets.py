@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tuner.errors import BadInput, NoSpace
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.datasets import check_batch, open_dataset, open_test, prepare
 from tuner.training.decode import decode_all
 from tuner.training.shapes import draw
@@ -185,7 +185,7 @@ def test_nothing_is_left_of_a_preparation_that_failed(images: Data, tmp_path: Pa
 PREPARE = """
 import sys
 from pathlib import Path
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training import build
 from tuner.training.datasets import open_dataset, prepare
 calls = []

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tuner.errors import BadInput
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.datasets import DataFacts, open_dataset, open_test, prepare
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.split import split, stratify
 
 counts = st.lists(st.integers(2, 60), min_size=2, max_size=8)

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from tuner.spec.trial_config import KINDS, Constant, OneCycle
+from tuner.spec.train import Constant, OneCycle
+from tuner.spec.trial_config import KINDS
 from tuner.training.schedules import SCHEDULES, rate
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.shapes import LUMINANCE, SHAPES, class_names, draw
 
 

@@ -21,8 +21,9 @@ from tuner.search.population import Exploit, Population
 from tuner.search.sampler import Sampler, State
 from tuner.search.schedulers import make_scheduler
 from tuner.spec.objective import number
+from tuner.spec.search import Pbt, parse_duration
 from tuner.spec.space import Space
-from tuner.spec.trial_config import Pbt, TrialConfig, parse_duration
+from tuner.spec.trial_config import TrialConfig
 
 STATES: tuple[State, ...] = ("finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted")
 LOST: tuple[State, ...] = ("failed", "out_of_memory")

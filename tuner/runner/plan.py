@@ -15,8 +15,9 @@ from tuner.search import grid
 from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
 from tuner.search.preflight import CountModel, Preflight, Size, keeping, look
+from tuner.spec.search import AnySampler, Grid
 from tuner.spec.space import Space
-from tuner.spec.trial_config import AnySampler, Grid, TrialConfig
+from tuner.spec.trial_config import TrialConfig
 from tuner.training import cost
 from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
 from tuner.training.precision import resolve_precision

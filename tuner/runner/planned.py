@@ -10,8 +10,8 @@ from rich.text import Text
 
 from tuner.runner.plan import Plan, image_shape
 from tuner.search import grid
+from tuner.spec.search import Search
 from tuner.spec.text import show_range, show_span, show_time
-from tuner.spec.trial_config import Search
 from tuner.training.datasets import DataFacts
 
 

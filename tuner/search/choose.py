@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tuner.search import grid
+from tuner.spec.search import AnySampler, Auto, Grid, Nsga2, Pbt, Qmc, RandomSampler, Tpe
 from tuner.spec.space import Space
-from tuner.spec.trial_config import AnySampler, Auto, Grid, Nsga2, Pbt, Qmc, RandomSampler, Tpe
 
 FEW = 10
 """Trials below which a model has learned nothing yet: tpe draws its first ten at random."""

@@ -10,7 +10,7 @@ import bisect
 import math
 
 from tuner.search.rungs import Verdict
-from tuner.spec.trial_config import Median
+from tuner.spec.search import Median
 
 
 class MedianRule:

@@ -6,7 +6,7 @@ import math
 import random
 
 from tuner.search.schedulers import make_scheduler
-from tuner.spec.trial_config import Asha, Hyperband, Median, NoScheduler, Pbt, Search
+from tuner.spec.search import Asha, Hyperband, Median, NoScheduler, Pbt, Search
 
 MOST = 300
 """Trials of a simulated race; ten times as many would spend a tenth less of the epochs each."""

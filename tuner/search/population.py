@@ -15,8 +15,9 @@ from typing import Any
 from tuner.errors import BadInput, Problem
 from tuner.search.preflight import draw
 from tuner.spec.distributions import Choice, Distribution, LogUniform, Plain, Uniform
+from tuner.spec.search import Pbt
 from tuner.spec.space import Parameter, Space
-from tuner.spec.trial_config import MID_RUN, Pbt, TrialConfig
+from tuner.spec.trial_config import MID_RUN, TrialConfig
 
 ENOUGH = 4
 """Members of which one at least is replaced, however small the share."""

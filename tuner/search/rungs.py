@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tuner.spec.trial_config import Asha
+from tuner.spec.search import Asha
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from tuner.search.history import State, Told
 from tuner.search.preflight import CountModel, Size, resolve
 from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, always, distributions, hand_on, recent
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
+from tuner.spec.search import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe
 from tuner.spec.space import Parameter, Space, Start
-from tuner.spec.trial_config import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe, TrialConfig
+from tuner.spec.trial_config import TrialConfig
 
 __all__ = ["Proposal", "Sampler", "State", "Told"]
 

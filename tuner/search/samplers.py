@@ -18,8 +18,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.preflight import at
 from tuner.spec.distributions import Plain
+from tuner.spec.search import CmaEs, Gp, Nsga2, Qmc, RandomSampler, Tpe
 from tuner.spec.space import Parameter, Space
-from tuner.spec.trial_config import CmaEs, Gp, Nsga2, Qmc, RandomSampler, Tpe
 
 HANDOVER = 200
 """Finished trials after which tpe asks on for gp, whose questions cost the cube of them: a second each by then."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from tuner.search.median import MedianRule
 from tuner.search.rungs import Brackets, Rungs, Verdict
-from tuner.spec.trial_config import Asha, Hyperband, Median, NoScheduler, Pbt
+from tuner.spec.search import Asha, Hyperband, Median, NoScheduler, Pbt
 
 __all__ = ["SCHEDULERS", "Scheduler", "Verdict", "make_scheduler"]
 

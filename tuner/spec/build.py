@@ -13,11 +13,12 @@ from pydantic.fields import FieldInfo
 
 from tuner.errors import BadInput, Problem
 from tuner.spec.distributions import Choice, Plain, SameAs, text_of
-from tuner.spec.fields import is_per_block, item_of, kinds_of, sections_of, why_not_searched
+from tuner.spec.fields import is_per_block, item_of, why_not_searched
 from tuner.spec.nearest import did_you_mean
 from tuner.spec.parameter import Condition, Parameter, PerBlock
+from tuner.spec.section import Section, kinds_of, open_kind_of, sections_of
 from tuner.spec.space_file import Listing, Node, Place, Scalar, Table
-from tuner.spec.trial_config import Section, SpaceConfig
+from tuner.spec.trial_config import SpaceConfig
 from tuner.spec.words import body_of, check_words, read_options, read_range, shown, word_of
 
 BROKEN = object()
@@ -104,12 +105,12 @@ class Builder:
             if word is not None:
                 return self.distribution(word, body_of(node), annotation, at, per_block, depth)
             if isinstance(node, Table):
-                known = [name for cls in classes for name in cls.model_fields]
+                known = [name for cls in classes for name in cls.known()]
                 check_words(node, at.name or "this file", known)
         except BadInput as error:
             return self.refused(error, at)
         if kinds and (at.label or not isinstance(node, Scalar) or node.value is not None):
-            return self.kind(node, kinds, at)
+            return self.kind(node, kinds, open_kind_of(annotation), at)
         if isinstance(node, Table):
             if classes:
                 return self.section(node, {"": classes[0]}, at)
@@ -131,9 +132,16 @@ class Builder:
 
     # ------------------------------------------------------------ sections
 
-    def kind(self, node: Node, kinds: Mapping[str, type[Section]], at: At) -> Any:
-        """A section that comes in kinds: a bare word, a mapping with `name`, or an option whose label is the name."""
+    def kind(self, node: Node, kinds: Mapping[str, type[Section]], own: type[Section] | None, at: At) -> Any:
+        """A section that comes in kinds: a bare word, a mapping with `name`, or an option whose label is the name.
+
+        `own`: the kind of what the user wrote, named module:function.
+        """
         what = at.path.rpartition(".")[2]
+        given = node.entries.get("name") if isinstance(node, Table) else node
+        word = given.value if isinstance(given, Scalar) else at.label if given is None else None
+        if own and isinstance(word, str) and ":" in word:
+            kinds = {**kinds, word: own}
         if isinstance(node, Scalar) and at.label and node.value is None:
             node = Table({}, {}, node.place)
         if isinstance(node, Scalar):
@@ -191,12 +199,13 @@ class Builder:
         tree: dict[str, Any] = {}
         for key in keys:
             here = at.field(key, node.keys[key])
-            lacking = [kind for kind, c in classes.items() if key not in c.model_fields]
+            lacking = [kind for kind, c in classes.items() if c.field(key) is None]
             if lacking:
                 self.unknown(key, lacking, classes, here, at)
                 tree[key] = BROKEN
                 continue
-            info = next(iter(classes.values())).model_fields[key]
+            info = cls.field(key)
+            assert info is not None
             block = info if is_per_block(info) else None
             depth = tree.get("depth", cls.model_fields["depth"].default) if block else None
             tree[key] = self.value(node.entries[key], info.annotation, here, block, depth)
@@ -205,9 +214,7 @@ class Builder:
     def unknown(self, key: str, lacking: list[str], classes: Mapping[str, type[Section]], here: At, at: At) -> None:
         """Report a key that is no field of every class that the section may be."""
         first, *others = classes.values()
-        fields = [
-            f for f in first.model_fields if f != "name" or not at.name if all(f in c.model_fields for c in others)
-        ]
+        fields = [f for f in first.known() if f != "name" or not at.name if all(c.field(f) for c in others)]
         title = " or ".join(lacking) or at.path.rpartition(".")[2]
         if len(lacking) < len(classes):
             options = ", ".join(f"{kind}: {{...}}" for kind in classes)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import types
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from tuner.errors import BadInput
 from tuner.spec.nearest import did_you_mean
-from tuner.spec.trial_config import Section, SpaceConfig
+from tuner.spec.section import UNIONS, Section, kinds_of, sections_of
+from tuner.spec.trial_config import SpaceConfig
 from tuner.spec.words import shown
 
 # What may be searched (grammar R8), and why the rest may not.
@@ -31,27 +31,6 @@ def why_not_searched(path: str) -> str:
     return _CLOSED.get(path.split(".")[0], "the whole file is one space")
 
 
-def sections_of(annotation: Any) -> tuple[type[Section], ...]:
-    """The section classes that a field of this type may hold."""
-    if isinstance(annotation, type) and issubclass(annotation, Section):
-        return (annotation,)
-    if get_origin(annotation) is Annotated:
-        return sections_of(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return tuple(cls for part in get_args(annotation) for cls in sections_of(part))
-    return ()
-
-
-def kinds_of(annotation: Any) -> dict[str, type[Section]]:
-    """The kinds of a section that comes in kinds, by `name`; empty for any other field."""
-    kinds = {}
-    for cls in sections_of(annotation):
-        name = cls.model_fields.get("name")
-        if name is not None and get_origin(name.annotation) is Literal:
-            kinds.update(dict.fromkeys(get_args(name.annotation), cls))
-    return kinds
-
-
 def item_of(annotation: Any, index: int) -> Any:
     """The type of a list's item, Any where the type holds no list."""
     origin, inner = get_origin(annotation), get_args(annotation)
@@ -63,7 +42,7 @@ def item_of(annotation: Any, index: int) -> Any:
         return inner[0]
     if origin is Annotated:
         return item_of(inner[0], index)
-    if origin in (Union, types.UnionType):
+    if origin in UNIONS:
         return next((found for part in inner if (found := item_of(part, index)) is not Any), Any)
     return Any
 

@@ -8,7 +8,8 @@ from typing import Any
 from tuner.spec.build import BROKEN, Builder
 from tuner.spec.distributions import Choice, Plain, SameAs, text_of
 from tuner.spec.parameter import Parameter, PerBlock
-from tuner.spec.trial_config import MID_RUN, Pbt, SpaceConfig, TrialConfig
+from tuner.spec.search import Pbt
+from tuner.spec.trial_config import MID_RUN, SpaceConfig, TrialConfig
 
 
 def check_same_as(builder: Builder, tree: Mapping[str, Any]) -> None:

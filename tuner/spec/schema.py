@@ -10,8 +10,9 @@ from typing import Any
 
 from tuner.spec.distributions import WORDS
 from tuner.spec.edit import READY_MADE
-from tuner.spec.fields import kinds_of, sections_of, why_not_searched
-from tuner.spec.trial_config import Section, SpaceConfig
+from tuner.spec.fields import why_not_searched
+from tuner.spec.section import Section, kinds_of, sections_of
+from tuner.spec.trial_config import SpaceConfig
 
 Schema = dict[str, Any]
 

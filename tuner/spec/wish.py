@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tuner.errors import BadInput
-from tuner.spec.trial_config import parse_duration
+from tuner.spec.search import parse_duration
 
 
 @dataclass(frozen=True)

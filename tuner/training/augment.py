@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.dlpack import from_dlpack
 
-from tuner.spec.trial_config import Augment
+from tuner.spec.augment import Augment
 from tuner.training.dataset import Dataset
 
 

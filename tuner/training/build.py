@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.decode import LARGEST_DEFAULT, decode_all, default_size, drop_colour
 from tuner.training.sources import Pile, Piles, Source
 from tuner.training.split import find_problems, stratify

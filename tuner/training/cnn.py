@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import nn
 
 from tuner.errors import Infeasible
-from tuner.spec.trial_config import Cnn
+from tuner.spec.model import Cnn
 
 # Wider than any network that trains in practice: beyond it, counting or building would only exhaust the memory.
 MAX_CHANNELS = 2**16

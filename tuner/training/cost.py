@@ -9,7 +9,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from tuner.errors import Infeasible
-from tuner.spec.trial_config import Cnn, TrialConfig
+from tuner.spec.model import Cnn
+from tuner.spec.trial_config import TrialConfig
 from tuner.training.cnn import MODELS, ONE_IMAGE, needs_two_images
 from tuner.training.dataset import Dataset
 from tuner.training.memory import MIB

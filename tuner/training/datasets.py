@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.build import Progress, build
 from tuner.training.cache import build_once, cache_root, read_meta
 from tuner.training.dataset import Dataset

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuner.spec.trial_config import Adam, AdamW, RmsProp, Sgd
+from tuner.spec.train import Adam, AdamW, RmsProp, Sgd
 
 Parameters = Iterable[nn.Parameter]
 

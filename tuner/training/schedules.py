@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from tuner.spec.trial_config import Constant, OneCycle
+from tuner.spec.train import Constant, OneCycle
 
 START_DIVISOR = 25.0
 FINAL_DIVISOR = 10_000.0

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 
 Grid = NDArray[np.floating[Any]]
 DEFAULT_SIZE = 32

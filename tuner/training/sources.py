@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 from tuner.training.decode import Items
 from tuner.training.folder import Listing, scan
 from tuner.training.shapes import DEFAULT_SIZE, class_names, draw

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import Problem
-from tuner.spec.trial_config import Data
+from tuner.spec.data import Data
 
 Indices = NDArray[np.int64]
 
