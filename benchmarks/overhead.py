@@ -22,7 +22,7 @@ HYPERTUNE = str(Path(sys.executable).with_name("hypertune"))
 SPACE = """
 name: overhead
 data: {dataset: digits, augment: flip_crop}
-model: {name: cnn, depth: 3, width: 64, convs: 2}
+model: {name: cnn, depth: 3, width: 96, convs: 2}
 train: {epochs: 25, batch_size: 32, optimizer: {name: sgd, lr: {uniform: [0.01, 0.05]}}}
 search: {sampler: random, scheduler: none, trials: 1}
 """

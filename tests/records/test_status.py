@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tuner.records import holder
-from tuner.records.status import Best, Noise, Status, read_status
+from tuner.records.status import TIME_SPENT, Best, Noise, Status, read_status
 from tuner.records.writer import RunFolder
 
 RUN: dict[str, Any] = {
@@ -125,6 +125,12 @@ def test_epochs_after_an_interruption_undo_it_even_where_the_resume_left_no_line
 def test_the_last_line_tells_the_end_that_a_kill_kept_from_the_events(made: Made) -> None:
     made.ask("001").rows("001", 0.1, decision="stop").ask("002").rows("002", 0.1, 0.2, 0.3, decision="stop")
     assert made.status.states == {"stopped": 1, "finished": 1}
+
+
+def test_a_last_line_that_is_no_number_or_came_too_late_is_told_as_what_it_is(made: Made) -> None:
+    made.ask("001").rows("001", None, decision="stop", reason="val_loss is not a number")
+    made.ask("002").rows("002", 0.5, decision="stop", reason=TIME_SPENT)
+    assert made.status.states == {"diverged": 1, "interrupted": 1}
 
 
 def test_the_best_epoch_of_any_trial_is_best_and_the_earlier_of_two_equals(made: Made) -> None:
@@ -244,7 +250,7 @@ def test_a_run_that_has_just_begun_is_running(tmp_path: Path) -> None:
 
 def test_it_is_the_same_whoever_asks_and_imports_nothing_heavy(made: Made) -> None:
     at(made.ask("001"), "001", [1.0, 2.0])
-    code = "import sys; from pathlib import Path; from tuner.records.status import read_status; "
+    code = "import sys; from pathlib import Path; from tuner.records.status import TIME_SPENT, read_status; "
     code += "print(read_status(Path(sys.argv[1]))); print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code, str(made.path)], capture_output=True, text=True, check=True)
     said, modules = done.stdout.splitlines()

@@ -48,11 +48,26 @@ def test_what_is_not_finite_is_null(tmp_path: Path) -> None:
 
 def test_a_taken_name_gets_a_number_and_the_old_run_stays(tmp_path: Path) -> None:
     for _ in range(3):
-        writer.create(tmp_path, "r").close()
+        with writer.create(tmp_path, "r") as folder:
+            folder.write_run(name="r")
     (tmp_path / "r/mine.txt").write_text("mine")
     writer.create(tmp_path, "r").close()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["r", "r-2", "r-3", "r-4"]
     assert (tmp_path / "r/mine.txt").read_text() == "mine"
+
+
+def test_a_folder_whose_run_was_killed_before_it_began_is_taken_over(tmp_path: Path) -> None:
+    with writer.create(tmp_path, "r") as folder:
+        folder.write_events("learned", [{"state": "finished"}] * 2)
+        (tmp_path / "r/space.yaml").write_text("half of it")
+    with writer.create(tmp_path, "r") as again:
+        assert again.path.name == "r" and not (tmp_path / "r/events.jsonl").exists()
+        writer.create(tmp_path, "r").close()
+        assert (tmp_path / "r-2").exists()  # the first one is held
+        again.write_run(name="r", status="running")
+    (tmp_path / "r-2/photo.png").touch()
+    with writer.create(tmp_path, "r") as third:
+        assert third.path.name == "r-3"
 
 
 def test_a_second_writer_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ def test_a_population_waits_at_its_milestone_and_the_worst_takes_over_the_best_w
         checkpoint = folder.trial(member) / "checkpoint_000002"
         checkpoint.mkdir()
         (checkpoint / "state.json").write_text(member)
+        (checkpoint / "weights.safetensors").touch()
         assert conductor.next() is None
         assert hear(conductor, member, row(1, 0.1), row(2, 0.1 + place / 10)) == [False, True]
     jobs = [conductor.next() for _ in range(4)]

@@ -81,6 +81,8 @@ def work(conductor: Conductor, at_once: int, epochs: int | None = None) -> bool:
         job = jobs.pop(0)
         checkpoint = conductor.folder.trial(job.trial.id) / f"checkpoint_{job.trial.epochs + 1:06d}"
         checkpoint.mkdir(exist_ok=True)
+        for name in ("weights.safetensors", "state.json"):
+            (checkpoint / name).touch()
         if not conductor.hear(job.trial.id, epoch_of(job.trial), host="here", pid=1):
             jobs.append(job)
         epochs = None if epochs is None else epochs - 1
@@ -134,6 +136,7 @@ def test_a_search_killed_after_any_epoch_goes_on_as_if_it_had_not_been(
     expected, found = left(tmp_path / "calm"), left(path)
     if at_once == 1 or wanted.fixed.search.scheduler.name == "pbt":
         assert found == expected
+    assert bool(expected[2]) == (wanted.fixed.search.scheduler.name == "pbt")
     assert found[3].keys() == expected[3].keys() and kills > 1
 
 
@@ -250,3 +253,114 @@ def test_the_goal_decides_what_is_best(tmp_path: Path) -> None:
     work(first, 1, epochs=3)
     trial = first.trials["001"]
     assert goal.first.score(trial.best) == max(-v for v in trial.curve.values())
+
+
+def forget(path: Path, *words: str) -> None:
+    """Take the lines with these words out of events.jsonl."""
+    events = path / "events.jsonl"
+    lines = events.read_text().splitlines(keepends=True)
+    events.write_text("".join(line for line in lines if not all(word in line for word in words)))
+
+
+def mutations(path: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == "mutated"]
+
+
+def test_a_trial_of_its_own_length_is_not_trained_beyond_it_after_a_kill(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none}", SPACE.replace("epochs: 6", "epochs: {choice: [2, 6]}"))
+    first, _ = open_search(tmp_path / "r", wanted)
+    assert work(first, 1)
+    first.folder.close()
+    short = next(t.id for t in first.trials.values() if t.full == 2 and t.state == "finished")
+    forget(tmp_path / "r", '"ended"', f'"{short}"')
+    again, found = open_search(tmp_path / "r", wanted)
+    assert found and not found.unfinished and again.trials[short].state == "finished"
+
+
+def test_what_is_unfinished_does_not_go_on_with_another_split_of_the_images(tmp_path: Path) -> None:
+    first, _ = open_search(tmp_path / "r", space("{sampler: random, scheduler: none}"))
+    work(first, 1, epochs=FULL + 2)
+    first.folder.close()
+    again, found = open_search(tmp_path / "r", space("{sampler: random, scheduler: none}", f"seed: 7\n{SPACE}"))
+    assert found and found.left_out == ["002"] and "seed was 0, now 7" in again.trials["002"].reason
+    assert again.trials["001"].state in ("finished", "diverged") and not found.unfinished
+
+
+def test_repeats_of_a_trial_that_is_lost_are_left_out(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none, repeats: 3}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    assert work(first, 1)
+    first.folder.close()
+    again = [trial.id for trial in first.repeats()]
+    forget(tmp_path / "r", '"asked"', f'"trial": "{again[0]}"')
+    conductor, found = open_search(tmp_path / "r", wanted)
+    assert found and len([note for note in found.notes if "it repeats trial" in note]) == 2
+    assert not conductor.trials.keys() & set(again)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"model": {"name": "of another version"}}', "[1]"])
+def test_a_configuration_that_cannot_be_read_is_none_but_no_error(tmp_path: Path, text: str) -> None:
+    wanted = space("{sampler: random, scheduler: none}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    assert work(first, 1)
+    first.folder.close()
+    (tmp_path / "r/trials/001/params.json").write_text(text)
+    assert "001" not in {item.trial for item in know(wanted, [read_record(tmp_path / "r")]).trials}
+    again, found = open_search(tmp_path / "r", wanted)
+    assert found and "made anew" in found.notes[0] and len(again.trials) == 8
+
+
+def test_a_space_that_was_changed_by_hand_is_refused(tmp_path: Path) -> None:
+    first, _ = open_search(tmp_path / "r", space("{sampler: random, scheduler: none}"))
+    assert work(first, 1)
+    narrow = space("{sampler: random, scheduler: none}", SPACE.replace("depth: {int: [1, 3]}", "depth: 2"))
+    sampler = Sampler(narrow, lambda config: Size(1, 1), choose_sampler(narrow, 8)[0])
+    conductor = Conductor(narrow, sampler, first.folder, trials=8, full=FULL, seconds=None)
+    with pytest.raises(BadInput, match=r"trial 001 is not of the space in .* changed by hand; put it back, or"):
+        replay(conductor, read_record(tmp_path / "r"), narrow, changed=False)
+
+
+def test_what_ran_when_the_space_changed_is_not_trained_a_second_time(tmp_path: Path) -> None:
+    text = "name: g\ndata: {dataset: digits}\nmodel: {name: cnn, depth: {choice: [1, 2]}}\ntrain: {epochs: 6}\n"
+    first, _ = open_search(tmp_path / "r", space("{sampler: grid, scheduler: none}", text), trials=2)
+    work(first, 2, epochs=3)
+    first.folder.close()
+    wider = space("{sampler: grid, scheduler: none}", text.replace("[1, 2]", "[1, 2, 3]"))
+    again, _ = open_search(tmp_path / "r", wider, trials=3)
+    assert work(again, 2)
+    assert sorted(int(trial.parameters["model.depth"] or 0) for trial in again.trials.values()) == [1, 2, 3]
+
+
+def test_knowledge_under_another_metric_is_forgotten(tmp_path: Path) -> None:
+    conductor, _ = open_search(tmp_path / "r", space("{sampler: tpe, scheduler: none}"))
+    proposal = conductor.sampler.ask()
+    assert proposal
+    told = {"state": "finished", "values": [0.97], "curve": {"1": 0.97}, "excess": {}, "metrics": ["val_accuracy"]}
+    conductor.folder.write_event("learned", run="old", trial="1", parameters=dict(proposal.parameters), **told)
+    conductor.folder.close()
+    for metric, known in (("val_accuracy", 1), ("val_loss", 0)):
+        wanted = space(f"{{sampler: tpe, scheduler: none, metric: {metric}}}")
+        again, _ = open_search(tmp_path / "r", wanted)
+        again.folder.close()
+        assert len(again.sampler.study.trials) == known
+
+
+def test_a_population_says_what_its_best_epoch_was_trained_with(tmp_path: Path) -> None:
+    wanted = space("{scheduler: {name: pbt, every: 2}, sampler: random}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    assert work(first, 1)
+    changes = mutations(tmp_path / "r")
+    for trial in (first.trials[change["trial"]] for change in changes):
+        asked = [e["parameters"] for e in changes if e["trial"] == trial.id and e["epoch"] < trial.best["epoch"]]
+        assert trial.best_config and trial.best_parameters == (
+            asked[-1] if asked else first_asked(tmp_path / "r", trial)
+        )
+    known = know(wanted, [read_record(tmp_path / "r")])
+    changed = {change["trial"] for change in changes}
+    assert changed and {item.told.state for item in known.trials if item.trial in changed} == {"stopped"}
+
+
+def first_asked(path: Path, trial: Trial) -> dict[str, Any]:
+    lines = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
+    return next(dict(e["parameters"]) for e in lines if e["event"] == "asked" and e["trial"] == trial.id)

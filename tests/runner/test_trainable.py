@@ -16,7 +16,7 @@ import psutil
 import pytest
 import torch
 
-from tuner.runner.stretch import Pace, Stretch
+from tuner.runner.stretch import BEST, Pace, Stretch
 from tuner.runner.trainable import TrialTrainable
 from tuner.spec.data import Data
 from tuner.spec.trial_config import MID_RUN, TrialConfig
@@ -68,6 +68,7 @@ def make_job(data: Path, tmp_path: Path) -> MakeJob:
             "folder": str(tmp_path / "001"),
             "metric": "val_accuracy",
             "sign": 1,
+            "rules": [],
             "threads": 1,
             "gpu": 0,
             "user_path": str(tmp_path),
@@ -251,20 +252,20 @@ def test_weights_of_another_configuration_are_passed_over(change: Tree, why: str
 # ---------------------------------------------------------------- what is kept
 
 
-def test_checkpoints_come_when_writing_them_is_a_fiftieth_of_the_time() -> None:
+def test_checkpoints_come_when_writing_them_is_their_share_of_the_time() -> None:
     now = 0.0
     pace = Pace(lambda: now)
     assert pace.due()
     with pace.writing(to_go_on=True):
-        now += 0.1
-    now += 4.9
+        now += 0.3
+    now += 19.9  # 0.3 s are 1.5% of 20 s
     assert not pace.due()
-    now += 0.1
+    now += 0.2
     assert pace.due()
     with pace.writing(to_go_on=False):  # the best weights
-        now += 0.1
+        now += 0.3
     assert not pace.due()
-    now += 5.0
+    now += 20.0
     assert pace.due()
 
 
@@ -469,3 +470,15 @@ def test_memory_does_not_grow_with_the_jobs(trainable: TrialTrainable, make_job:
         assert "row" in trainable.step()
         used.append(process.memory_info().rss / 2**20)
     assert used[39] < used[9] + 40
+
+
+def test_the_best_weights_are_those_of_the_best_epoch_that_keeps_to_the_rules(
+    make_job: MakeJob, tmp_path: Path
+) -> None:
+    gaps = [row["accuracy_gap"] for row in rows(Stretch(make_job(folder=str(tmp_path / "free"))), 4)]
+    job = make_job(rules=[f"accuracy_gap <= {sorted(gaps)[0]}"])
+    rows(Stretch(job), 4)
+    _, state = checkpoint.load(tmp_path / "001" / BEST)
+    assert state["metrics"]["epoch"] == 1 + gaps.index(min(gaps))
+    rows(Stretch(starts(job)), 2)
+    assert checkpoint.load(tmp_path / "001" / BEST)[1]["metrics"]["epoch"] == state["metrics"]["epoch"]

@@ -24,6 +24,7 @@ def make(tmp_path: Path) -> Callable[..., Trial]:
         for folder in ("checkpoint_best", *(f"checkpoint_{epoch:06d}" for epoch in checkpoints)):
             (tmp_path / name / folder).mkdir(parents=True)
             (tmp_path / name / folder / "state.json").write_text(f"{name} {folder}")
+            (tmp_path / name / folder / "weights.safetensors").touch()
         return Trial(name, {}, CONFIG, Size(1, 1), best={"val_accuracy": accuracy, "epoch": 1})
 
     return make
@@ -83,7 +84,7 @@ def test_weights_given_by_another_trial_come_before_its_own_older_ones(
     tmp_path: Path, make: Callable[..., Trial]
 ) -> None:
     weights, good, bad = Weights(tmp_path, 1, GOAL), make("001", 0.9, 3, 4), make("002", 0.1, 3, 4)
-    weights.copy(good, bad, 4)
+    assert weights.give(good, bad, 4)
     bad.changed = 4
     assert (tmp_path / "002/given_000004/state.json").read_text() == "001 checkpoint_000004"
     assert weights.starts(bad) == ("given_000004", "checkpoint_000004", "checkpoint_000003")

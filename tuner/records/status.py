@@ -25,6 +25,9 @@ RECENT, FEW = 600.0, 20
 LONGEST = 200
 """Characters of an error that are shown."""
 
+TIME_SPENT = "the time budget is spent"
+"""Why a trial was interrupted that goes on when the run does."""
+
 LOSSES = ("train_loss", "val_loss")
 """An epoch with one of them not finite is never best, whatever its accuracy."""
 
@@ -168,6 +171,7 @@ class _Trial:
     last: Mapping[str, Any] = field(default_factory=dict)
     best: Mapping[str, Any] = field(default_factory=dict)
     score: float = -math.inf
+    broken: bool = False
     under_way: bool = False
     state: str | None = None
     lacked_memory: bool = False
@@ -176,7 +180,8 @@ class _Trial:
         """Note a line about it."""
         if line.event == "row":
             self.epochs, self.last = self.epochs + 1, line.fields
-            if goal.objectives and goal.sound(line.fields) and goal.kept(line.fields):
+            self.broken = bool(goal.objectives) and not goal.sound(line.fields)
+            if goal.objectives and not self.broken and goal.kept(line.fields):
                 score = goal.objectives[0].score(line.fields)
                 if score > self.score:
                     self.best, self.score = line.fields, score
@@ -192,7 +197,9 @@ class _Trial:
         """Its state; of one without an end its last line may carry the decision that ended it."""
         if self.state:
             return self.state
-        if self.last.get("decision") == "stop":
+        if self.last.get("decision") == "stop" and self.last.get("reason") != TIME_SPENT:
+            if self.broken:
+                return "diverged"
             return "finished" if self.last["epoch"] >= (_count(run.get("epochs")) or math.inf) else "stopped"
         if not running:
             return "interrupted"

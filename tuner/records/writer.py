@@ -9,7 +9,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -127,7 +127,12 @@ class RunFolder:
 
     def write_event(self, event: str, **fields: Any) -> None:
         """Append one line to events.jsonl."""
-        self._append(self.path / "events.jsonl", {"event": event, **fields})
+        self.write_events(event, [fields])
+
+    def write_events(self, event: str, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Append lines of one kind to events.jsonl, in one write."""
+        if lines:
+            self._append(self.path / "events.jsonl", *({"event": event, **fields} for fields in lines))
 
     def start_trial(self, trial_id: str, params: Mapping[str, Any]) -> None:
         """Make a trial's folder with its resolved configuration; again, where a crash left it without a trial.
@@ -175,11 +180,13 @@ class RunFolder:
     ) -> None:
         self.close()
 
-    def _append(self, path: Path, line: Mapping[str, Any]) -> None:
+    def _append(self, path: Path, *lines: Mapping[str, Any]) -> None:
         with self._turn, _failing(path):
-            self._seq += 1
-            stamp = {"seq": self._seq, "time": now(), "elapsed": round(self.elapsed, 3)}
-            data = (_strict({**stamp, **line}) + "\n").encode(errors="backslashreplace")
+            data = b""
+            for line in lines:
+                self._seq += 1
+                stamp = {"seq": self._seq, "time": now(), "elapsed": round(self.elapsed, 3)}
+                data += (_strict({**stamp, **line}) + "\n").encode(errors="backslashreplace")
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | FLAGS, 0o644)
             try:
                 size = cut(descriptor)  # a torn line, of a write that failed, would take this one with it
@@ -210,6 +217,8 @@ def create(out: Path, name: str) -> RunFolder:
         try:
             path.mkdir()
         except FileExistsError:
+            if (abandoned := _take_over(path)) is not None:
+                return abandoned
             continue
         except (OSError, ValueError) as error:
             raise BadInput(
@@ -218,6 +227,21 @@ def create(out: Path, name: str) -> RunFolder:
             ) from None
         return RunFolder(path)
     raise BadInput(f"{out} holds 9,999 runs called {name}; choose another name with --name")
+
+
+def _take_over(path: Path) -> RunFolder | None:
+    """A folder whose run was killed before there was a run.json, emptied; None where there is anything else in it."""
+    first = {"run.lock", holder.NAME, "space.yaml", "space.json", "events.jsonl"}
+    try:
+        if any(entry.name.removesuffix(".tmp") not in {*first, "run.json"} for entry in path.iterdir()):
+            return None
+        if (path / "run.json").exists() or holder.held(path):
+            return None
+        folder = RunFolder(path)
+    except (OSError, HypertuneError):
+        return None
+    (path / "events.jsonl").unlink(missing_ok=True)
+    return folder
 
 
 def status(path: Path) -> str | None:

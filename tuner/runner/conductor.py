@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.errors import SearchFailed
+from tuner.errors import Infeasible, SearchFailed
+from tuner.records.status import TIME_SPENT
 from tuner.records.writer import RunFolder
 from tuner.runner.trial import Goal, Job, Row, Trial, front
 from tuner.runner.weights import Weights
 from tuner.search.population import Exploit, Population
+from tuner.search.preflight import Size
 from tuner.search.sampler import Sampler, State
 from tuner.search.schedulers import make_scheduler
 from tuner.spec.objective import number
@@ -115,7 +117,7 @@ class Conductor:
     def repeats(self) -> list[Trial]:
         """The trial that was repeated with other seeds, first, and its repeats; empty where there are none."""
         again = [trial for trial in self.trials.values() if trial.repeat_of is not None]
-        return [self.trials[str(again[0].repeat_of)], *again] if again else []
+        return [self.trials[again[0].repeat_of], *again] if again and again[0].repeat_of else []
 
     def counts(self) -> dict[str, int]:
         """How many trials ended how."""
@@ -217,8 +219,12 @@ class Conductor:
     def enter(self, trial: Trial) -> None:
         """Know a trial."""
         self.trials[trial.id] = trial
-        if self.population and trial.repeat_of is None:
+        if self.population and self._races(trial):
             self.population.join(trial.id, trial.parameters)
+
+    def _races(self, trial: Trial) -> bool:
+        """Whether it is compared with others at the same epochs: no repeat, and no other length of training."""
+        return trial.repeat_of is None and trial.full == self.full
 
     def _id(self) -> str:
         """The next free one; the folder may hold epochs of a trial whose other lines are lost."""
@@ -246,7 +252,7 @@ class Conductor:
         self._seconds.append(float(row["epoch_seconds"]))
         state, reason, waits = self.judge(trial, row)
         if state is None and self.late:
-            state, reason = "interrupted", "the time budget is spent"
+            state, reason = "interrupted", TIME_SPENT
         self.folder.write_row(
             trial_id,
             {
@@ -269,7 +275,7 @@ class Conductor:
         """The outcome of a trial with this row, the reason, and whether it waits for its population."""
         score, broken = self.goal.first.score(row), self.goal.broken(row)
         stop, why = False, ""
-        if trial.repeat_of is None:
+        if self._races(trial):
             verdict = self.scheduler.judge(trial.id, trial.epochs, -math.inf if broken else score)
             stop, why = verdict.stop and not trial.to_the_end, verdict.reason
         if broken:
@@ -278,17 +284,17 @@ class Conductor:
             return "finished", "all epochs done", False
         if stop:
             return "stopped", why, False
-        waits = trial.repeat_of is None and self.population is not None
-        return None, "", waits and self.population is not None and self.population.enter(trial.id, trial.epochs, score)
+        if self.population is None or not self._races(trial):
+            return None, "", False
+        return None, "", self.population.enter(trial.id, trial.epochs, score)
 
     def relive(self, trial: Trial, row: Row) -> None:
         """Let scheduler and population hear an epoch again that the folder has; what was decided then stands."""
         if self.population and trial.id in self.population.waiting:
             self.population.release()  # it went on, so the round was over
         self._seconds.append(number(row.get("epoch_seconds")))
-        if self.full == trial.full or trial.repeat_of is not None:
-            state, reason, _ = self.judge(trial, row)
-            trial.decided = (state, reason) if state and row.get("decision") == "stop" else None
+        state, reason, _ = self.judge(trial, row)
+        trial.decided = (state, reason) if state and row.get("decision") == "stop" else None
 
     def take_up(self) -> None:
         """After a replay: every unfinished trial that does not wait for its population gets a job."""
@@ -372,14 +378,14 @@ class Conductor:
         if trial.number is not None:
             self.sampler.tell(trial.number, trial.told(trial.state, self.goal))
         elif trial.fits:
-            self.sampler.learn(trial.parameters, trial.told(trial.state, self.goal), ours=True)
+            self.sampler.learn(trial.parameters, trial.told(trial.state, self.goal))
         if self.population:
             self.population.leave(trial.id)
 
     # ------------------------------------------------------------ a population's rounds
 
     def _stop_at(self, trial: Trial) -> int | None:
-        if not isinstance(self.search.scheduler, Pbt) or trial.repeat_of is not None:
+        if not isinstance(self.search.scheduler, Pbt) or not self._races(trial):
             return None
         every = self.search.scheduler.every
         return min(trial.full, (trial.epochs // every + 1) * every)
@@ -395,26 +401,36 @@ class Conductor:
         return bool(self._queue)
 
     def change(self, exploit: Exploit) -> None:
-        """Let a trial go on from another one's weights with other parameters; written down before it does."""
+        """Let a trial go on from another one's weights with other parameters; written down before it does.
+
+        It stays as it is where the other's weights are gone, or what was drawn breaks a rule.
+        """
         trial = self.trials[exploit.trial]
         if trial.changed == exploit.epoch:  # decided before a crash
             return
         source = self.trials[exploit.source]
-        self.weights.copy(source, trial, exploit.epoch)
         config = self.resolved(exploit.parameters, trial.config.seed)
+        try:
+            size = self.sampler.count(config)
+        except Infeasible:
+            return
+        if not self.weights.give(source, trial, exploit.epoch):
+            return
         self.folder.write_event(
             "mutated",
             trial=trial.id,
             epoch=exploit.epoch,
             source=source.id,
             parameters=dict(exploit.parameters),
+            size=size.as_dict(),
             reason=exploit.reason,
         )
-        self.mutate(trial, exploit.parameters, config, exploit.epoch)
+        self.mutate(trial, exploit.parameters, config, size, exploit.epoch)
+        self.weights.forget_given(trial)
 
-    def mutate(self, trial: Trial, parameters: Mapping[str, Any], config: TrialConfig, epoch: int) -> None:
+    def mutate(self, trial: Trial, parameters: Mapping[str, Any], config: TrialConfig, size: Size, epoch: int) -> None:
         """Note a change that is on disk."""
-        trial.parameters, trial.config, trial.changed = dict(parameters), config, epoch
+        trial.parameters, trial.config, trial.size, trial.changed = dict(parameters), config, size, epoch
         if self.population:
             self.population.change(trial.id, parameters)
 

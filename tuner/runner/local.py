@@ -182,6 +182,7 @@ def describer(plan: Plan, path: Path, conductor: Conductor, home: Path) -> Calla
             "folder": str(path / "trials" / job.trial.id),
             "metric": first.metric,
             "sign": first.sign,
+            "rules": [str(rule) for rule in conductor.goal.rules if not rule.counted],
             "threads": plan.threads,
             "gpu": plan.space.fixed.resources.gpu,
             "user_path": str(home),

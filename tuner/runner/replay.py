@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from tuner.errors import BadInput
 from tuner.records.reader import Line, Record
 from tuner.runner.conductor import Conductor
@@ -27,11 +29,13 @@ from tuner.spec.trial_config import TrialConfig
 class Replayed:
     """What a replay found: `unfinished` go on; `dropped` do not lie in the space any more, with the reason.
 
-    `notes`: what was mended or given up, in sentences.
+    `left_out`: those of the dropped that had not ended, and are to be ended when the change is on disk. `notes`: what
+    was mended or given up, in sentences.
     """
 
     unfinished: list[str] = field(default_factory=list)
     dropped: dict[str, str] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def texts(self) -> list[str]:
@@ -67,9 +71,11 @@ def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool)
     for trial in conductor.trials.values():
         if trial.state == "interrupted" and trial.id not in found.dropped:
             trial.state, trial.reason = None, ""
+        if trial.state is None and trial.number is None and (why := _other_split(conductor, trial, space)):
+            found.dropped[trial.id] = why
         if trial.id in found.dropped and trial.state in (None, "interrupted"):
-            trial.state = None
-            conductor.end(trial, "stopped", f"left out when the space was changed: {found.dropped[trial.id]}")
+            trial.state, trial.reason = "stopped", f"left out when the space was changed: {found.dropped[trial.id]}"
+            found.left_out.append(trial.id)
             if conductor.population:
                 conductor.population.leave(trial.id)
     front = conductor.front() if len(conductor.goal.objectives) > 1 else []
@@ -80,6 +86,13 @@ def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool)
     return found
 
 
+def _other_split(conductor: Conductor, trial: Trial, space: Space) -> str:
+    """Why an unfinished trial from before a change cannot go on: it would be validated with images it has learned."""
+    first = conductor.trials[trial.repeat_of] if trial.repeat_of else trial
+    seed = space.fixed.seed
+    return f"seed was {first.config.seed}, now {seed}: other images validate" if first.config.seed != seed else ""
+
+
 def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found: Replayed, *, foreign: bool) -> None:
     trial = conductor.trials.get(line.trial or "")
     fields = line.fields
@@ -87,7 +100,8 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
         _asked(conductor, record, space, line, found, foreign=foreign)
     elif line.event == "learned":
         told = Told(fields["state"], tuple(fields["values"]), _curve(fields["curve"]), dict(fields["excess"]))
-        if not foreign or _lies_in(space, fields["parameters"]):
+        named = fields.get("metrics") or _metrics(space)
+        if named == _metrics(space) and (not foreign or _lies_in(space, fields["parameters"])):
             conductor.sampler.learn(fields["parameters"], told)
     elif trial is None:
         return
@@ -103,7 +117,8 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
             trial.fits, found.dropped[trial.id] = False, "its population changed it to what does not lie in the space"
             return
         config = conductor.resolved(fields["parameters"], trial.config.seed)
-        conductor.mutate(trial, fields["parameters"], config, int(fields["epoch"]))
+        size = _size(fields["size"]) if fields.get("size") else trial.size
+        conductor.mutate(trial, fields["parameters"], config, size, int(fields["epoch"]))
     elif line.event == "ended" and fields["state"] == "interrupted":
         trial.state = "interrupted"  # for now: it goes on
     elif line.event == "ended":
@@ -113,21 +128,23 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
 
 def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found: Replayed, *, foreign: bool) -> None:
     fields, name = line.fields, str(line.trial)
-    written = record.config(name)
+    written = read_config(record, name)
+    if (again := fields.get("repeat_of")) and again not in conductor.trials:
+        found.notes.append(f"trial {name} is left out: it repeats trial {again}, of which nothing is known")
+        return
     if written is None:
         if foreign or not _lies_in(space, fields["parameters"]):
             found.notes.append(f"trial {name} is left out: its params.json is missing or damaged")
             return
         found.notes.append(f"trial {name}: its params.json is missing or damaged; made anew from its parameters")
         seed = int(fields.get("seed", space.fixed.seed))
-        written = conductor.resolved(fields["parameters"], seed).model_dump(mode="json")
-        conductor.folder.restore_params(name, written)
-    config = TrialConfig.model_validate_json(json.dumps(written))
+        written = conductor.resolved(fields["parameters"], seed)
+        conductor.folder.restore_params(name, written.model_dump(mode="json"))
     label, to_the_end = fields.get("label"), bool(fields.get("to_the_end"))
     trial = Trial(
         name,
         fields["parameters"],
-        config,
+        written,
         _size(fields.get("size") or {}),
         number=fields.get("number"),
         label=label,
@@ -137,14 +154,33 @@ def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found
     if foreign:
         trial.number = None
         try:
-            trial.parameters = transfer(space, trial.parameters, written)
+            trial.parameters = transfer(space, trial.parameters, written.model_dump(mode="json"))
+            conductor.sampler.avoid(trial.parameters)
         except DoesNotFit as error:
             trial.fits = False
             found.dropped[name] = str(error)
     elif trial.number is not None:
+        if not _lies_in(space, trial.parameters):
+            raise BadInput(
+                f"trial {name} is not of the space in {record.path / 'space.yaml'}, which was changed by hand; "
+                "put it back, or go on with the new one by --space FILE"
+            )
         refused = tuple(fields.get("refused") or ())
         conductor.sampler.readmit(trial.number, trial.parameters, label=label, refused=refused)
     conductor.enter(trial)
+
+
+def read_config(record: Record, name: str) -> TrialConfig | None:
+    """A trial's configuration; None where its params.json is lost, damaged or of another version's fields."""
+    written = record.config(name)
+    try:
+        return None if written is None else TrialConfig.model_validate_json(json.dumps(written))
+    except ValidationError:
+        return None
+
+
+def _metrics(space: Space) -> list[str]:
+    return [objective.metric for objective in space.fixed.search.objectives]
 
 
 def _lies_in(space: Space, parameters: Mapping[str, Any]) -> bool:

@@ -44,6 +44,12 @@ def check_data(record: Record, plan: Plan) -> None:
         BadInput: they are not.
     """
     before, now = (record.run.get("data") or {}).get("fingerprint"), plan.facts.fingerprint
+    seed, was = plan.space.fixed.seed, (record.run.get("seeds") or {}).get("split")
+    if before is not None and before != now and was is not None and was != seed:
+        raise BadInput(
+            f"seed was {was} and is {seed} now, which sets other images apart for the test: old and new trials could "
+            f"not be compared; keep seed: {was}, or start a new run with --warm-start"
+        )
     if before is not None and before != now:
         raise BadInput(
             f"the images are not those that {record.path.name} was started with (fingerprint {before}, now {now}): "

@@ -22,6 +22,7 @@ from tuner.runner.replay import Replayed, replay
 from tuner.runner.signals import Signals
 from tuner.search.sampler import Sampler
 from tuner.search.transfer import Knowledge
+from tuner.spec.trial_config import Grid
 
 
 @dataclass(frozen=True)
@@ -95,8 +96,20 @@ def run(
         seconds=None if budget is None else max(0.0, budget - spent),
     )
     found = replay(conductor, before.record, space, changed=before.changed) if before else Replayed()
+    if before:  # what does not lie in the space any more is none of its combinations
+        unfit = sum(not trial.fits for trial in conductor.searched)
+        grid = isinstance(plan.sampler, Grid)
+        conductor.wanted = plan.trials + unfit if grid else max(plan.trials, space.fixed.search.trials)
     if before and conductor.complete and not before.changed and before.record.run.get("status") == "finished":
+        screen.note(f"all of its {len(conductor.trials)} trials have ended; to go on: --trials +20")
         return Outcome(folder.path, conductor, spent)  # nothing to do, nothing to write
+    if before and before.changed:  # first: a crash after it finds old trials marked as such, whatever space there is
+        folder.write_event("space_changed", dropped=found.dropped)
+    if known:  # all at once, and before there is a run: what goes on from here knows all of it
+        metrics = [objective.metric for objective in space.fixed.search.objectives]
+        folder.write_events("learned", [{**item.as_dict(), "metrics": metrics} for item in known.trials])
+        for item in known.trials:
+            conductor.sampler.learn(item.parameters, item.told)
     folder.write_space(space.text, space.to_json())
     told = describe(plan, folder.path.name)
     if before:
@@ -106,17 +119,14 @@ def run(
     for text in found.texts():
         screen.note(text)
     if before:
-        if before.changed:
-            folder.write_event("space_changed", dropped=found.dropped)
+        for name in found.left_out:
+            conductor.end(conductor.trials[name], "stopped", conductor.trials[name].reason)
         asked = {"trials": plan.trials, "time_budget": budget}
         if asked != {key: before.record.run.get(key) for key in asked}:
             folder.write_event("extended", **asked)
         folder.write_event("resumed", command_line=command, unfinished=found.unfinished)
     else:
         folder.write_event("run_started", command_line=command)
-    for item in known.trials if known else ():
-        folder.write_event("learned", **item.as_dict())
-        conductor.sampler.learn(item.parameters, item.told)
 
     def end(reason: str, number: int, broken: bool) -> Outcome:
         conductor.interrupt(reason or "the search ended")

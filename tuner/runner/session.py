@@ -66,10 +66,6 @@ def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data:
         check_data(record, plan)
     if different := compare_versions(record):
         console.print(f"note   written with {'; '.join(different)}", soft_wrap=True)
-    if record.run.get("status") == "finished" and not changed and plan.trials <= int(record.run.get("trials") or 0):
-        asked = sum(line.event == "asked" for line in record.lines)
-        console.print(f"all of its {asked} trials have ended; to go on: --trials +20 or --time +1h", soft_wrap=True)
-
     return perform(plan, folder, console, before=Before(record, spent, changed), as_json=as_json)
 
 

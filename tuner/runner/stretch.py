@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tuner.errors import BadInput
+from tuner.spec.objective import parse_constraint
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import open_dataset
@@ -24,8 +25,8 @@ BEST = "checkpoint_best"
 KEEP = 2
 """Checkpoints to go on from: should the newest be damaged, there is the one before."""
 
-SHARE = 0.02
-"""Of the time that may go into writing checkpoints."""
+SHARE = 0.015
+"""Of the time that may go into writing checkpoints: with everything else that is no training it stays under 2%."""
 
 LONGEST = 60.0
 """Seconds of training that a crash may cost, whatever writing costs."""
@@ -34,8 +35,12 @@ NO_MEMORY = "DefaultCPUAllocator: "
 """How torch's words begin when a CPU has no more memory; for a GPU it has an exception."""
 
 
+Rank = tuple[bool, float]
+"""Whether an epoch keeps to the rules, and how good it is."""
+
+
 class Pace:
-    """When to write a checkpoint to go on from: at the first chance, then so that writing takes 2% of the time.
+    """When to write a checkpoint to go on from: at the first chance, then so that writing takes 1.5% of the time.
 
     What was written besides, such as the best weights, counts too: then the next one comes later, but within 60 s.
     """
@@ -64,8 +69,9 @@ class Stretch:
     """Trains the trial of one job: `step` by `step`, without end; whoever hears the results says when it is enough.
 
     job: id, trial (a TrialConfig as JSON text), data (folder of the decoded images), split_seed, folder (of the trial),
-    metric and sign (of the first objective), threads, gpu, latency (whether it is measured), start (names of the
-    checkpoints to try, best first) and stop_at (the epoch at which a checkpoint is always written, or None).
+    metric and sign (of the first objective), rules (on measured metrics), threads, gpu, latency (whether it is
+    measured), start (names of the checkpoints to try, best first) and stop_at (the epoch at which a checkpoint is
+    always written, or None).
     """
 
     def __init__(self, job: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -75,7 +81,8 @@ class Stretch:
         self._trainer: Trainer | None = None
         self._stored: dict[str, Any] | None = None
         self._newest = 0
-        self._best = -math.inf
+        self._best: Rank = (False, -math.inf)
+        self._rules = tuple(map(parse_constraint, job["rules"]))
         self._latency: float | None = None
         self._passed_over: list[str] = []
 
@@ -147,22 +154,24 @@ class Stretch:
         self._newest = trainer.epoch
         self._stored = state["row"] if own else None
 
-    def _read_best(self) -> float:
+    def _read_best(self) -> Rank:
         """The best value so far, as the best weights know it; none where they are damaged: others will take over."""
         try:
             _, state = checkpoint.load(self._folder / BEST)
         except BadInput:
-            return -math.inf
-        return self._value(state["metrics"]) if state.get("trial") == self._job["id"] else -math.inf
+            return (False, -math.inf)
+        return self._rank(state["metrics"]) if state.get("trial") == self._job["id"] else (False, -math.inf)
 
-    def _value(self, row: Mapping[str, Any]) -> float:
-        return float(self._job["sign"] * row[self._job["metric"]])
+    def _rank(self, row: Mapping[str, Any]) -> Rank:
+        """What keeps to the rules on measured metrics comes before what does not, then the better one."""
+        kept = all(rule.excess(float(row[rule.metric])) <= 0 for rule in self._rules if rule.metric in row)
+        return kept, float(self._job["sign"] * row[self._job["metric"]])
 
     def _keep_best(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """Before the checkpoint to go on from: whoever goes on from this epoch does not train it again."""
-        if (value := self._value(row)) <= self._best:
+        if (rank := self._rank(row)) <= self._best:
             return
-        self._best = value
+        self._best = rank
         tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
         state = {"trial": self._job["id"], "metrics": row, "config": trainer.config.model_dump(mode="json")}
         with self._pace.writing(to_go_on=False):

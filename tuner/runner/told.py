@@ -68,7 +68,7 @@ def _say_best(text: Text, best: Trial, conductor: Conductor, plan: Plan, place: 
     if near:
         text.append(f"   (the next{' two' if len(near) > 1 else ''}: {', '.join(near)})")
     text.append(f"\n       {settings(best, plan)}\n       {place}/trials/{best.id}/checkpoint_best\n")
-    again = [t for t in conductor.repeats() if t.best]
+    again = _finished_repeats(conductor)
     if len(again) > 1:
         values = [float(t.best[first.metric]) for t in again]
         spread = statistics.stdev(values)
@@ -91,12 +91,12 @@ def _say_best(text: Text, best: Trial, conductor: Conductor, plan: Plan, place: 
 def settings(trial: Trial, plan: Plan) -> str:
     """What a trial was, in one line."""
     if not trial.fits:
-        given = " · ".join(f"{name} {show_value(value)}" for name, value in trial.parameters.items())
+        given = " · ".join(f"{name} {show_value(value)}" for name, value in trial.best_parameters.items())
         return f"{given} · {trial.best['params']:,} parameters (outside the space as it is now)"
     heads = {path: head for head, path in columns(plan.space.parameters).items()}
     parts = [  # `adam` says what it is, `without` does not
         show_value(value) if path.removesuffix(".name") in KINDS else f"{heads[path]} {show_value(value)}"
-        for path, value in by_path(trial.parameters, plan.space.parameters).items()
+        for path, value in by_path(trial.best_parameters, plan.space.parameters).items()
     ]
     return " · ".join([*parts, f"{trial.best['params']:,} parameters"])
 
@@ -117,10 +117,15 @@ def _say_failures(text: Text, conductor: Conductor, place: str) -> None:
         text.append(f"       {share:.0%} failed, more than search.max_failed ({most:.0%}): exit 1\n")
 
 
+def _finished_repeats(conductor: Conductor) -> list[Trial]:
+    """The repeated trial and its repeats as far as they were trained to the end: others would widen the noise."""
+    return [trial for trial in conductor.repeats() if trial.best and trial.state == "finished"]
+
+
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """The same for programs."""
     conductor, best = outcome.conductor, outcome.conductor.best()
-    again = [t for t in conductor.repeats() if t.best]
+    again = _finished_repeats(conductor)
     return {
         "run": str(outcome.path),
         "status": outcome.status,
@@ -135,8 +140,8 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
             "metric": conductor.metric,
             "value": best.best[conductor.metric],
             "epoch": best.best["epoch"],
-            "parameters": dict(best.parameters),
-            "config": best.config.model_dump(mode="json"),
+            "parameters": dict(best.best_parameters),
+            "config": best.best_config and best.best_config.model_dump(mode="json"),
             "checkpoint": str(outcome.path / "trials" / best.id / "checkpoint_best"),
         },
         "front": [

@@ -55,7 +55,8 @@ class Trial:
     """One configuration and what has become of it.
 
     `number` is that of the sampler's proposal; None for a repeat and for a trial from before the space was changed.
-    `top` is the row of the best epoch; `best` the best one that keeps to all rules, which may be another or none.
+    `top` is the row of the best epoch; `best` the best one that keeps to all rules, which may be another or none, with
+    the parameters and the configuration of then: a population changes them.
     `changed` is the epoch at which a population last changed it.
     """
 
@@ -72,6 +73,8 @@ class Trial:
     last: Row = field(default_factory=dict)
     top: Row = field(default_factory=dict)
     best: Row = field(default_factory=dict)
+    best_parameters: Mapping[str, Plain] = field(default_factory=dict)
+    best_config: TrialConfig | None = None
     curve: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     state: State | None = None
@@ -104,7 +107,7 @@ class Trial:
         if not self.top or score > goal.first.score(self.top):
             self.top = row
         if goal.kept(row) and (not self.best or score > goal.first.score(self.best)):
-            self.best = row
+            self.best, self.best_parameters, self.best_config = row, self.parameters, self.config
 
     def told(self, state: State, goal: Goal) -> Told:
         """What the sampler must know at the end."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from tuner.errors import BadInput
 from tuner.records.reader import Record
+from tuner.runner.replay import read_config
 from tuner.runner.trial import Goal, Trial
 from tuner.search.preflight import Size
 from tuner.search.transfer import DoesNotFit, Knowledge, Learned, transfer
 from tuner.spec.space import Space
-from tuner.spec.trial_config import TrialConfig
 
 
 def know(space: Space, records: Sequence[Record]) -> Knowledge:
@@ -31,8 +30,7 @@ def know(space: Space, records: Sequence[Record]) -> Knowledge:
             try:
                 if not trial.curve and trial.state != "diverged":
                     raise DoesNotFit(f"it has no {goal.first.metric}")
-                written = record.config(trial.id) or {}
-                parameters = transfer(space, trial.parameters, written)
+                parameters = transfer(space, trial.parameters, trial.config.model_dump(mode="json"))
             except DoesNotFit as error:
                 dropped[name] = str(error)
                 continue
@@ -49,16 +47,16 @@ def read_trials(record: Record, goal: Goal) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for line in record.lines:
         name, fields = line.trial or "", line.fields
-        if line.event == "asked" and (written := record.config(name)) is not None:
-            config = TrialConfig.model_validate_json(json.dumps(written))
+        if line.event == "asked" and (config := read_config(record, name)) is not None:
             size = Size(0, 0)
             trials[name] = Trial(name, fields["parameters"], config, size, repeat_of=fields.get("repeat_of"))
-        elif name not in trials:
+        elif name not in trials or trials[name].changed is not None:
             continue
         elif line.event == "row":
             trials[name].take(fields, goal)
         elif line.event == "mutated":
-            trials[name].parameters = fields["parameters"]
+            # From here on it is not the result of one configuration: what it was until then is knowledge.
+            trials[name].changed, trials[name].state = int(fields["epoch"]), "stopped"
         elif line.event == "ended":
             trials[name].state = fields["state"]
     return list(trials.values())

@@ -1,13 +1,16 @@
-"""Weights: which checkpoints of a run a trial may start from, and which are kept. The files only; no torch."""
+"""Weights: which checkpoints of a run a trial may start from, and which are kept."""
 
 from __future__ import annotations
 
+import errno
 import math
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from tuner.errors import HypertuneError, NoSpace
 from tuner.runner.trial import Goal, Trial
+from tuner.training import checkpoint
 
 BEST = "checkpoint_best"
 
@@ -23,9 +26,7 @@ class Weights:
 
     def numbered(self, trial: Trial) -> list[str]:
         """Checkpoints to go on from, newest first."""
-        folder = self._trials / trial.id
-        names = [path.name for path in folder.glob("checkpoint_[0-9]*")] if folder.is_dir() else []
-        return sorted(names, reverse=True)
+        return checkpoint.newest(self._trials / trial.id)
 
     def starts(self, trial: Trial) -> tuple[str, ...]:
         """Where its next job may start, best first: after a population's change, from the weights that it was given."""
@@ -33,22 +34,32 @@ class Weights:
         if trial.changed is None:
             return tuple(names)
         given = self._given(trial.changed)
-        later = [name for name in names if name > f"checkpoint_{trial.changed:06d}"]
+        later = [name for name in names if int(name.rpartition("_")[2]) > trial.changed]
         return (*later, given, *(name for name in names if name not in later))
 
-    def copy(self, source: Trial, trial: Trial, epoch: int) -> None:
-        """Give a trial the weights that another one has after `epoch`.
+    def give(self, source: Trial, trial: Trial, epoch: int) -> bool:
+        """Give a trial the weights that another one has after `epoch`; False where they are gone.
 
         Raises:
-            OSError: they cannot be copied.
+            NoSpace: the disk is full.
+            HypertuneError: they cannot be copied for another reason.
         """
-        origin = self._trials / source.id / f"checkpoint_{epoch:06d}"
-        target = self._trials / trial.id / self._given(epoch)
-        new = target.with_name(f".{target.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(origin, new)
-        new.rename(target)
+        origin = self._trials / source.id / checkpoint.name(epoch)
+        try:
+            checkpoint.copy(origin, self._trials / trial.id / self._given(epoch))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            kind = NoSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypertuneError
+            raise kind(f"{origin} cannot be copied: {error.strerror or error}") from error
+        return True
+
+    def forget_given(self, trial: Trial) -> None:
+        """Delete what it was given before its last change."""
+        if trial.changed is not None:
+            for path in (self._trials / trial.id).glob("given_*"):
+                if path.name != self._given(trial.changed):
+                    shutil.rmtree(path, ignore_errors=True)
 
     def retain(self, trial: Trial, front: Iterable[Trial] = ()) -> None:
         """Delete what no longer serves when a trial has ended: its checkpoints to go on from, and the losers' best."""

@@ -62,7 +62,7 @@ class Sampler:
 
     def __init__(self, space: Space, count: CountModel, config: AnySampler) -> None:
         self._space = space
-        self._count = count
+        self.count = count
         self._config = config
         self._objectives = space.fixed.search.objectives
         self._rules = [str(rule) for rule in space.fixed.search.rules if not rule.counted]
@@ -162,10 +162,12 @@ class Sampler:
         self._records[record] = (self._records[record][0], told)
         self._close(place, self._told_model(told))
 
-    def learn(self, parameters: Mapping[str, Plain], told: Told, *, ours: bool = False) -> None:
-        """Know a trial that was not proposed here: of another run, or (`ours`) of this one before its space changed."""
-        if ours:
-            self._known.add(_key(parameters))
+    def avoid(self, parameters: Mapping[str, Plain]) -> None:
+        """Never propose this configuration: a trial from before the space changed has it."""
+        self._known.add(_key(parameters))
+
+    def learn(self, parameters: Mapping[str, Plain], told: Told) -> None:
+        """Know a trial that was not proposed here: of another run, or of this one before its space changed."""
         self._records.append((dict(parameters), told))
         self._fitted += 1
         self._model.add_trial(self._frozen(parameters, self._told_model(told)))
@@ -235,7 +237,7 @@ class Sampler:
             return value
 
         config = resolve(self._space, note)
-        size = self._count(config)
+        size = self.count(config)
         if _key(parameters) in self._known and not again:
             raise _Known
         return config, size
