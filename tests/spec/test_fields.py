@@ -43,12 +43,12 @@ def row(path: str) -> Row:
 
 def test_a_field_is_described_in_words() -> None:
     assert row("train.optimizer.sgd.lr") == Row("lr", "number", "0.05", "above 0", True, "learning rate")
-    assert row("model.cnn.norm").allowed == "none, batch"
+    assert row("model.cnn.norm").allowed == "none, batch, group"
     assert row("model.cnn.width").type == "whole number or list of whole numbers"
     assert row("data.val_fraction").allowed == "above 0, below 1"
     assert row("data.dataset").default == "required"
     assert describe("search")[4].default == "auto"
-    assert row("search.metric").allowed.startswith("val_accuracy, val_macro_f1, val_loss; in a mapping val_acc")
+    assert row("search.metric").allowed.startswith("val_accuracy, val_macro_f1, val_loss, val_balanced_accuracy, ")
 
 
 def test_what_is_searchable_is_said() -> None:
@@ -58,7 +58,15 @@ def test_what_is_searchable_is_said() -> None:
 
 
 def test_sections_and_kinds_are_listed() -> None:
-    assert [r.name for r in describe("train.optimizer")] == ["adam", "adamw", "sgd", "rmsprop"]
+    assert [r.name for r in describe("train.optimizer")] == [
+        "adam",
+        "adamw",
+        "nadam",
+        "sgd",
+        "rmsprop",
+        "adagrad",
+        "muon",
+    ]
     assert {r.name for r in describe("data.augment.RandomCrop")} == {"padding", "p"}
     assert all(r.description for r in describe() + describe("model.cnn")[1:] + describe("search") + describe("data"))
 

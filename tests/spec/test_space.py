@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import BadInput
-from tuner.spec.augment import Crop
 from tuner.spec.distributions import Plain
 from tuner.spec.objective import Objective
 from tuner.spec.space import Condition, Parameter, Space, parse_space
@@ -316,6 +315,7 @@ def test_a_preset_takes_its_magnitudes_and_no_transform_of_its_own_beside_it() -
     text = "name: test\nmodel: cnn\ndata: {dataset: digits, augment: %s}\n"
     parsed = parse_space(text % "{choice: {off: none, crop: {flip_crop: {padding: {int: [1, 3]}}}}}", "f")
     assert [p.name for p in parsed.parameters] == ["data.augment", "data.augment[crop].flip_crop.padding"]
-    assert parsed.resolve(lambda p: "crop" if p.name == "data.augment" else 3).data.augment.crop == Crop(padding=3)
+    found = parsed.resolve(lambda p: "crop" if p.name == "data.augment" else 3).data.augment
+    assert dict(found.transforms)["RandomCrop"] == RandomCrop(padding=3)
     with pytest.raises(BadInput, match="write either the preset or its transforms"):
         parse_space(text % "{flip_crop: {}, HorizontalFlip: {}}", "f")

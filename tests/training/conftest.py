@@ -22,7 +22,7 @@ def configure() -> Configure:
             {
                 "seed": seed,
                 "data": {"dataset": "digits", "augment": augment},
-                "model": {"depth": 1, "width": 4} | (model or {}),
+                "model": {"name": "cnn", "depth": 1, "width": 4} | (model or {}),
                 "train": {"precision": "fp32", "batch_size": 16, "epochs": 4} | (train or {}),
             }
         )

@@ -4,10 +4,9 @@ import os
 import subprocess
 import sys
 import tarfile
-import types
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,6 @@ from tuner.spec.data import Data
 from tuner.training.datasets import check_batch, open_dataset, open_test, prepare
 from tuner.training.decode import decode_all
 from tuner.training.shapes import draw
-from tuner.training.sources import SOURCES
 
 
 def data_of(dataset: str, **fields: Any) -> Data:
@@ -46,10 +44,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("tuner.training.build.decode_all", counted)
     return calls
-
-
-def test_sources_are_those_that_the_space_file_names() -> None:
-    assert set(SOURCES) == set(get_args(Data.model_fields["dataset"].annotation))
 
 
 @pytest.mark.parametrize("dataset", ["digits", "shapes", "image_folder"])
@@ -256,34 +250,6 @@ def test_a_batch_larger_than_the_training_split(tmp_path: Path) -> None:
     check_batch(facts, 80)
     with pytest.raises(BadInput, match=r"train\.batch_size: 81, but there are only 80 images"):
         check_batch(facts, 81)
-
-
-def cifar(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
-    monkeypatch.setitem(sys.modules, "torchvision.datasets", types.SimpleNamespace(CIFAR10=answer))
-
-
-def test_cifar10_that_cannot_be_loaded_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(root: Path, train: bool, download: bool) -> None:
-        raise OSError("Name or service not known")
-
-    cifar(monkeypatch, offline)
-    with pytest.raises(BadInput) as caught:
-        prepare(data_of("cifar10", root=str(tmp_path)), 0, tmp_path / "cache")
-    message = str(caught.value)
-    assert "\n" not in message and "put the folder cifar-10-batches-py" in message and "image_folder" in message
-
-
-def test_cifar10_keeps_its_own_test_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found(root: Path, train: bool, download: bool) -> Any:
-        pixels = np.random.default_rng(train).integers(0, 256, (50 if train else 20, 32, 32, 3), dtype=np.uint8)
-        return types.SimpleNamespace(
-            data=pixels, targets=[i % 10 for i in range(len(pixels))], classes=list("abcdefghij")
-        )
-
-    cifar(monkeypatch, found)
-    prepared = prepare(data_of("cifar10"), 0, tmp_path)
-    assert (prepared.facts.train, prepared.facts.validation, prepared.facts.test) == (40, 10, 20)
-    assert np.array_equal(open_test(prepared.folder)[0], found(tmp_path, False, False).data)
 
 
 CIFAR_JPEG = Path(os.environ.get("HYPERTUNE_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))

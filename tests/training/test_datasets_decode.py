@@ -118,7 +118,7 @@ def test_a_decompression_bomb_is_refused_not_warned_about(tmp_path: Path) -> Non
 
 
 def test_other_formats_are_refused_whatever_their_suffix(tmp_path: Path) -> None:
-    assert "cannot identify" in refusal(save(halves(8, 8), tmp_path / "image.png", format="PPM"), tmp_path)
+    assert "cannot identify" in refusal(save(halves(8, 8), tmp_path / "image.png", format="TGA"), tmp_path)
 
 
 def test_reasons_do_not_repeat_the_path(tmp_path: Path) -> None:

@@ -200,7 +200,8 @@ class _Trial:
         if self.last.get("decision") == "stop" and self.last.get("reason") != TIME_SPENT:
             if self.broken:
                 return "diverged"
-            return "finished" if self.last["epoch"] >= (_count(run.get("epochs")) or math.inf) else "stopped"
+            ended = self.last.get("ends") or self.last["epoch"] >= (_count(run.get("epochs")) or math.inf)
+            return "finished" if ended else "stopped"
         if not running:
             return "interrupted"
         return "running" if self.under_way else "queued"

@@ -282,6 +282,8 @@ class Conductor:
             return "diverged", f"{broken} is not a number", False
         if trial.epochs >= trial.full:
             return "finished", "all epochs done", False
+        if row.get("ends"):
+            return "finished", str(row["ends"]), False
         if stop:
             return "stopped", why, False
         if self.population is None or not self._races(trial):

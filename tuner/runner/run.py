@@ -22,7 +22,7 @@ from tuner.runner.replay import Replayed, replay
 from tuner.runner.signals import Signals
 from tuner.search.sampler import Sampler
 from tuner.search.transfer import Knowledge
-from tuner.spec.trial_config import Grid
+from tuner.spec.search import Grid
 
 
 @dataclass(frozen=True)

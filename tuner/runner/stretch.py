@@ -19,7 +19,7 @@ from tuner.spec.objective import parse_constraint
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import open_dataset
-from tuner.training.trainer import Trainer
+from tuner.training.trainer import Objective, Trainer
 
 BEST = "checkpoint_best"
 KEEP = 2
@@ -87,7 +87,7 @@ class Stretch:
         self._passed_over: list[str] = []
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch: `row`, or the first time the row that the checkpoint holds, which may have been heard before.
+        """Train an epoch: `row` (with `ends` where the trial is over by its own rules), or the first time the row that the checkpoint holds, which may have been heard before.
 
         Instead of `row` there is `failure` (a trace), `out_of_memory` or `no_space` (why), if so. `passed_over` lists
         the checkpoints that did not load, and why.
@@ -123,7 +123,10 @@ class Stretch:
                 self._latency = trainer.measure_latency_ms()
             row["latency_ms"] = self._latency
         row["checkpoint_epoch"] = self._newest
-        if all(math.isfinite(number) for number in row.values()):  # else the trial has diverged
+        sound = all(math.isfinite(number) for number in row.values())  # else the trial has diverged
+        if trainer.ends:
+            row["ends"] = trainer.ends
+        if sound:
             self._keep_best(trainer, row)
             if trainer.epoch == job["stop_at"] or self._pace.due():
                 self._write(trainer, row)
@@ -134,7 +137,13 @@ class Stretch:
         _give_memory_back()
         config = TrialConfig.model_validate_json(job["trial"])
         dataset = open_dataset(Path(job["data"]), config.data, job["split_seed"])
-        trainer = Trainer(config, dataset, device="cuda" if job["gpu"] else "cpu", threads=job["threads"])
+        trainer = Trainer(
+            config,
+            dataset,
+            device="cuda" if job["gpu"] else "cpu",
+            threads=job["threads"],
+            objective=Objective(job["metric"], job["sign"]),
+        )
         for name in job["start"]:
             try:
                 self._load(trainer, name)
@@ -172,7 +181,7 @@ class Stretch:
         if (rank := self._rank(row)) <= self._best:
             return
         self._best = rank
-        tensors = {f"model.{name}": tensor.detach().cpu() for name, tensor in trainer.model.state_dict().items()}
+        tensors = {f"model.{name}": tensor for name, tensor in trainer.weights_that_count().items()}
         state = {"trial": self._job["id"], "metrics": row, "config": trainer.config.model_dump(mode="json")}
         with self._pace.writing(to_go_on=False):
             checkpoint.save(self._folder / BEST, tensors, state)

@@ -21,7 +21,9 @@ Dataset = Literal[
     "fashion_mnist",
     "kmnist",
     "qmnist",
+    "emnist",
     "usps",
+    "semeion",
     "svhn",
     "stl10",
     "flowers102",
@@ -38,7 +40,6 @@ Dataset = Literal[
     "country211",
     "rendered_sst2",
     "sun397",
-    "pcam",
 ]
 
 # What `root` must be where nothing can be fetched.

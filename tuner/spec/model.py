@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+from tuner.spec.backbones import check_arch
 from tuner.spec.section import PER_BLOCK, USER_CODE, Count, Fraction, Items, Section
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu"]
@@ -282,6 +283,8 @@ class Backbone(Section):
     stochastic_depth: Fraction | None = Field(
         None, description="of the architectures that have it (efficientnet, convnext, swin, ...); null: their own"
     )
+
+    _arch = field_validator("arch")(check_arch)
 
 
 class UserModel(Section):

@@ -11,13 +11,35 @@ from typing import Any, Literal
 from tuner.spec.nearest import did_you_mean
 
 Mode = Literal["max", "min"]
-Metric = Literal["val_accuracy", "val_macro_f1", "val_loss"]
+Metric = Literal[
+    "val_accuracy",
+    "val_macro_f1",
+    "val_loss",
+    "val_balanced_accuracy",
+    "val_macro_precision",
+    "val_macro_recall",
+    "val_roc_auc",
+    "val_top3_accuracy",
+    "val_top5_accuracy",
+    "val_ece",
+]
 Counted = Literal["params", "flops", "memory_mb", "model_mb"]
 Measured = Literal["latency_ms", "epoch_seconds", "peak_memory_mb", "accuracy_gap"]
 AnyMetric = Literal[Metric, Counted, Measured]
 
 # Metrics of an epoch that can drive a search: the scheduler judges by them.
-METRICS: dict[Metric, Mode] = {"val_accuracy": "max", "val_macro_f1": "max", "val_loss": "min"}
+METRICS: dict[Metric, Mode] = {
+    "val_accuracy": "max",
+    "val_macro_f1": "max",
+    "val_loss": "min",
+    "val_balanced_accuracy": "max",
+    "val_macro_precision": "max",
+    "val_macro_recall": "max",
+    "val_roc_auc": "max",
+    "val_top3_accuracy": "max",
+    "val_top5_accuracy": "max",
+    "val_ece": "min",
+}
 # Known before a trial is trained.
 COUNTED: dict[Counted, Mode] = {"params": "min", "flops": "min", "memory_mb": "min", "model_mb": "min"}
 # Known after an epoch; beside the first objective, or in a constraint.

@@ -11,7 +11,7 @@ from typing import Any
 from tuner.spec.distributions import WORDS
 from tuner.spec.edit import READY_MADE
 from tuner.spec.fields import why_not_searched
-from tuner.spec.section import Section, kinds_of, sections_of
+from tuner.spec.section import USER_CODE, Section, kinds_of, listed_sections_of, open_kind_of, sections_of
 from tuner.spec.trial_config import SpaceConfig
 
 Schema = dict[str, Any]
@@ -35,23 +35,25 @@ def _section(cls: type[Section], path: str, definitions: dict[str, Schema]) -> S
         name: _field(cls, name, f"{path}.{name}" if path else name, own["properties"][name], definitions)
         for name in cls.model_fields
     }
-    made = {"type": "object", "description": cls.__doc__ or "", "properties": properties, "additionalProperties": False}
+    closed = cls.model_config.get("extra") != "allow"
+    made: Schema = {"type": "object", "description": cls.__doc__ or "", "properties": properties}
+    made |= {"additionalProperties": False} if closed else {}
     return {**made, "required": own["required"]} if "required" in own else made
 
 
 def _field(cls: type[Section], name: str, path: str, own: Schema, definitions: dict[str, Schema]) -> Schema:
     annotation = cls.model_fields[name].annotation
     kinds, classes = kinds_of(annotation), sections_of(annotation)
-    for inner in (*kinds.values(), *classes):
+    for inner in (*classes, *listed_sections_of(annotation)):
         if inner.__name__ not in definitions:
             definitions[inner.__name__] = {}  # a place held, so that a class may hold itself
             definitions[inner.__name__] = _section(inner, path, definitions)
     searchable = not why_not_searched(path) and name != "name"
     key = f"{cls.__name__}.{name}"
     if kinds:
-        value = _of_kinds(kinds, definitions, choosable=searchable)
+        value = _of_kinds(kinds, open_kind_of(annotation), definitions, choosable=searchable)
     elif classes:
-        value = _of_class(classes[0], own)
+        value = _of_class(classes[0], own, key, definitions, searchable)
     else:
         value = _leaf(own, key, definitions, open_items=searchable)
     about: Schema = {k: own[k] for k in ("description", "default") if k in own and not classes}
@@ -61,8 +63,14 @@ def _field(cls: type[Section], name: str, path: str, own: Schema, definitions: d
     return {"$ref": f"#/$defs/{key}", **about}
 
 
-def _of_kinds(kinds: dict[str, type[Section]], definitions: dict[str, Schema], *, choosable: bool) -> Schema:
-    options = [{"enum": list(kinds)}, *({"$ref": f"#/$defs/{cls.__name__}"} for cls in kinds.values())]
+def _of_kinds(
+    kinds: dict[str, type[Section]], own: type[Section] | None, definitions: dict[str, Schema], *, choosable: bool
+) -> Schema:
+    """A bare word, one of the sections, or the user's own code."""
+    classes = dict.fromkeys(kinds.values())
+    options: list[Schema] = [{"enum": list(kinds)}, *({"$ref": f"#/$defs/{cls.__name__}"} for cls in classes)]
+    if own:
+        options += [{"type": "string", "pattern": USER_CODE}, {"$ref": f"#/$defs/{own.__name__}"}]
     if choosable and len(kinds) > 1:  # name: {choice: [adam, sgd]} beside shared fields
         names = {"type": "array", "items": {"enum": list(kinds)}, "minItems": 1}
         name = {
@@ -79,11 +87,13 @@ def _of_kinds(kinds: dict[str, type[Section]], definitions: dict[str, Schema], *
     return {"anyOf": options}
 
 
-def _of_class(cls: type[Section], own: Schema) -> Schema:
+def _of_class(cls: type[Section], own: Schema, key: str, definitions: dict[str, Schema], searchable: bool) -> Schema:
+    """A section, the name of a preset of it, or what else may stand there."""
     reference = {"$ref": f"#/$defs/{cls.__name__}"}
-    nullable = any(part.get("type") == "null" for part in own.get("anyOf", ()))
+    plain = [part for part in own.get("anyOf", ()) if "$ref" not in part]
     presets = getattr(cls, "presets", None)
-    others = [*([{"enum": list(presets)}] if presets else []), *([{"type": "null"}] if nullable else [])]
+    others = [{"enum": list(presets)}] if presets else []
+    others += [_leaf(part, key, definitions, open_items=searchable) for part in plain]
     return {"anyOf": [reference, *others]} if others else reference
 
 

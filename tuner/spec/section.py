@@ -57,6 +57,15 @@ def sections_of(annotation: Any) -> tuple[type[Section], ...]:
     return ()
 
 
+def listed_sections_of(annotation: Any) -> tuple[type[Section], ...]:
+    """The section classes of the items of a field that takes a list of sections."""
+    if get_origin(annotation) is Annotated:
+        return listed_sections_of(get_args(annotation)[0])
+    if get_origin(annotation) in UNIONS:
+        return tuple(cls for part in get_args(annotation) for cls in listed_sections_of(part))
+    return sections_of(get_args(annotation)[0]) if get_origin(annotation) is tuple else ()
+
+
 def kinds_of(annotation: Any) -> dict[str, type[Section]]:
     """The kinds of a section that comes in kinds, by `name`; empty for any other field."""
     kinds = {}

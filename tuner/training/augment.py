@@ -1,65 +1,157 @@
-"""Images on the training device: from decoded bytes to a normalised, augmented batch, in whole-batch tensor code.
+"""Augmenter: the transforms of `data.augment` applied to batches, in the order of the file, normalised at the end.
 
-About 160,000 images/s on one core at 32 x 32 with flip and crop, 1,000,000 without; per-image transforms in a
-DataLoader reach 7,000. Every image has its own draw: torchvision's transforms on a batch draw once for all of it.
+The common transforms are tensor code for a whole batch (transforms.py), the rest is applied image by image
+(per_image.py). Every image has its own draw: torchvision's transforms on a batch draw once for all of it.
+benchmarks/input_path.py measures it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.dlpack import from_dlpack
 
 from tuner.spec.augment import Augment
-from tuner.training.dataset import Dataset
+from tuner.spec.transforms import arguments_of
+from tuner.training.images import Images
+from tuner.training.per_image import PerImage
+from tuner.training.transforms import (
+    PADDING,
+    Affine,
+    BrightnessContrast,
+    Crop,
+    Draw,
+    Flip,
+    Gather,
+    Jitter,
+    Limits,
+    Step,
+    coarse_dropout,
+    erasing,
+    fill_of,
+)
+
+MOST_HOLES = 16  # each is a pass over the batch; with more, image by image is as fast
 
 
-class Images:
-    """All images of a dataset on a device as bytes; batches of them are normalised on the way out."""
+class Augmenter:
+    """Draws from the generator alone, so that a trial that goes on after an interruption draws as if there was none.
 
-    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
-        size, channels = dataset.image_size, dataset.channels
-        self.shape = (size, size, channels)
-        self.dtype = dtype
-        # DLPack takes a read-only memory map without a copy; nothing here writes into it.
-        self.pixels = from_dlpack(dataset.images).view(-1, size * size * channels).to(device)
-        # One factor a value, not a channel: 0.12 instead of 0.85 ms for 128 images, as a last axis of 3 is slow.
-        mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device)
-        # A channel that hardly varies (under one grey level) is not blown up to unit variance.
-        std = torch.tensor(dataset.std, dtype=torch.float32, device=device).clamp_min(1 / 255)
-        self.scale = (1 / (255 * std)).repeat(size * size)
-        self.offset = (-mean / std).repeat(size * size)
-
-    def batch(self, index: Tensor) -> Tensor:
-        """Normalised images (N, C, S, S), channels last, of indices (N,)."""
-        values = self.pixels.index_select(0, index) * self.scale
-        return values.add_(self.offset).to(self.dtype).view(-1, *self.shape).permute(0, 3, 1, 2)
-
-
-def augment(images: Tensor, config: Augment, generator: torch.Generator) -> Tensor:
-    """Flips and crops each image of a batch (N, C, S, S) by a draw of its own; same shape, channels last.
-
-    Flip and crop are one gather: for each pixel of the result the pixel of the padded image that lands there.
+    An alternating flip mirrors each image in every other epoch; in which ones is drawn from the generator's seed.
     """
-    flip, crop = config.flip, config.crop
-    if flip is None and crop is None:
-        return images
-    count, channels, size, _ = images.shape
-    device = images.device
-    padding = crop.padding if crop else 0
-    side = size + 2 * padding
-    rows = columns = torch.arange(padding, padding + size, device=device).expand(count, size)
-    if crop:
-        shift = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator, device=device)
-        shift *= torch.rand((count, 1), generator=generator, device=device) < crop.p
-        rows, columns = rows + shift[0], columns + shift[1]
-    if flip:
-        mirrored = torch.rand((count, 1), generator=generator, device=device) < flip.p
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    first = torch.arange(count, device=device).view(-1, 1, 1) * (side * side)
-    source = first + rows.unsqueeze(2) * side + columns.unsqueeze(1)
-    padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
-    return (
-        padded.view(-1, channels).index_select(0, source.view(-1)).view(count, size, size, channels).permute(0, 3, 1, 2)
+
+    def __init__(self, augment: Augment, images: Images) -> None:
+        self.images = images
+        parts = [_part(name, section, images) for name, section in augment.transforms if name != "Normalize"]
+        self.steps = tuple(_together(parts))
+        self.alternates = any(isinstance(part, Flip) and part.alternate for part in parts)
+        self._states: tuple[int, Tensor] | None = None
+
+    def __call__(
+        self, pixels: Tensor, generator: torch.Generator, *, index: Tensor | None = None, epoch: int = 0
+    ) -> Tensor:
+        """Normalised images (N, C, S, S), channels last, of bytes (N, S, S, C), each changed by draws of its own.
+
+        index: which images they are (N,), epoch: from 0; only an alternating flip needs them.
+        """
+        odd = None
+        if self.alternates and index is not None:
+            odd = (self._first_states(generator)[index] + epoch) % 2 == 1
+        draw = Draw(generator, odd)
+        values = pixels
+        for step in self.steps:
+            values = step(values, draw)
+        return self.images.normalise(values)
+
+    def _first_states(self, generator: torch.Generator) -> Tensor:
+        """1 for images that an alternating flip mirrors in the even epochs; a resumed generator has the same seed."""
+        seed = generator.initial_seed()
+        if self._states is None or self._states[0] != seed:
+            drawn = torch.randint(0, 2, (len(self.images),), generator=torch.Generator().manual_seed(seed))
+            self._states = seed, drawn.to(self.images.device)
+        return self._states[1]
+
+
+def _together(parts: Iterable[Flip | Crop | Step]) -> Iterator[Step]:
+    """One step for what is one gather or one resampling: flips, with the crop or the affine transform beside them."""
+    run: list[Any] = []
+    for part in parts:
+        geometry = isinstance(part, Flip | Crop | Affine)
+        if run and not (geometry and (isinstance(part, Flip) or all(isinstance(p, Flip) for p in run))):
+            yield _one(run)
+            run = []
+        if geometry:
+            run.append(part)
+        else:
+            assert not isinstance(part, Flip | Crop)
+            yield part
+    if run:
+        yield _one(run)
+
+
+def _one(run: list[Any]) -> Step:
+    for number, part in enumerate(run):
+        if isinstance(part, Affine):
+            return replace(part, before=tuple(run[:number]), after=tuple(run[number + 1 :]))
+    return Gather(tuple(run))
+
+
+def _part(name: str, section: Any, images: Images) -> Flip | Crop | Step:
+    """The batched form of a transform, or else the library's own."""
+    arguments = arguments_of(name, section)
+    channels, device = images.shape[2], images.device
+    match name:
+        case "HorizontalFlip":
+            return Flip(0, section.p, section.alternate)
+        case "VerticalFlip":
+            return Flip(1, section.p)
+        case "RandomCrop":
+            return Crop(section.padding, section.p, images.mean * 255)
+        case "Affine" | "ShiftScaleRotate" | "Rotate":
+            if section.interpolation == "linear" and section.border_mode in PADDING and not _balanced(section):
+                fill = fill_of(section.fill, channels, device)
+                return Affine(_limits(name, arguments), section.p, section.border_mode, fill)
+        case "CoarseDropout" | "Erasing":
+            if not isinstance(section.fill, str) and arguments.get("num_holes_range", (1, 1))[1] <= MOST_HOLES:
+                make = coarse_dropout if name == "CoarseDropout" else erasing
+                return make(arguments, fill_of(section.fill, channels, device))
+        case "RandomBrightnessContrast":
+            if not section.ensure_safe_range:
+                limits = arguments["brightness_limit"], arguments["contrast_limit"]
+                return BrightnessContrast(*limits, section.brightness_by_max, section.p)
+        case "ColorJitter":
+            if arguments["saturation"] == (1, 1) and arguments["hue"] == (0, 0):
+                return Jitter(arguments["brightness"], arguments["contrast"], section.p)
+    return PerImage(name, section, images.shape[0], channels)
+
+
+def _balanced(section: Any) -> bool:
+    return bool(getattr(section, "balanced_scale", False))
+
+
+def _limits(name: str, arguments: dict[str, Any]) -> Limits:
+    """What an affine transform draws between, of the arguments of the three that there are."""
+    if name == "Rotate":
+        return Limits(rotate=arguments["limit"])
+    if name == "ShiftScaleRotate":
+        both = arguments["shift_limit"]
+        shift = tuple(both if own is None else own for own in (arguments["shift_limit_x"], arguments["shift_limit_y"]))
+        low, high = arguments["scale_limit"]
+        return Limits(shift, scale=((1 + low, 1 + high),) * 2, rotate=arguments["rotate_limit"])
+    pixels = arguments["translate_px"]
+    share = arguments["translate_percent"]
+    return Limits(
+        shift=_axes((0, 0) if pixels is None and share is None else share if pixels is None else pixels),
+        pixels=pixels is not None,
+        scale=_axes(arguments["scale"]),
+        same_scale=arguments["keep_ratio"],
+        rotate=arguments["rotate"],
+        shear=_axes(arguments["shear"]),
     )
+
+
+def _axes(value: Any) -> Any:
+    return (value["x"], value["y"]) if isinstance(value, dict) else (value, value)

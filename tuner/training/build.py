@@ -1,8 +1,10 @@
 """Turns the images of a source into the arrays of a prepared folder, the test images apart from the others.
 
-search_images.npy, test_images.npy   uint8 (N, size, size, channels)
-search_labels.npy, test_labels.npy   int64 (N,); the last `own_validation` search images came as a validation split
-search_moments.npy                   int64 (N, 2, channels): sum and sum of squares of each image's pixels
+search_images.npy, test_images.npy     uint8 (N, size, size, channels); absent where the images stay files
+search_labels.npy, test_labels.npy     int64 (N,); the last `own_validation` search images came as a validation split
+search_files.json, test_files.json     the paths of the images, in their order; null where they never were files
+search_moments.npy, test_moments.npy   int64 (N, 2, channels): sum and sum of squares of each image's pixels
+search_sample.npy                      int64 (n,): where the images stay files, those whose moments are kept
 """
 
 from __future__ import annotations
@@ -11,20 +13,29 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
 from tuner.spec.data import Data
-from tuner.training.decode import LARGEST_DEFAULT, decode_all, default_size, drop_colour
-from tuner.training.sources import Pile, Piles, Source
+from tuner.training.decode import (
+    LARGEST_DEFAULT,
+    Resize,
+    decode_all,
+    default_size,
+    drop_colour,
+    open_all,
+)
+from tuner.training.piles import Pile, Piles, Source
 from tuner.training.split import find_problems, stratify
+from tuner.training.stream import too_large, write_files
 
 UNREADABLE_SHARE = 0.01
 NAMED = 5  # unreadable files named one by one
 AT_ONCE = 2**24  # bytes of pixels summed up at once
+SAMPLE = 2_000  # images decoded for mean and deviation where they stay files: a standard error of 1/45 deviation
 Progress = Callable[[str, int, int], None]
 
 
@@ -44,33 +55,38 @@ def build(folder: Path, source: Source, data: Data, seed: int, progress: Progres
     size, channels = data.image_size or source.image_size, data.channels or source.channels
     warnings = []
     if size is None:
-        size = default_size([item for item in search.items if isinstance(item, str)])
+        size = default_size(search.items)
         if size > LARGEST_DEFAULT:
             faster = f"data.image_size: {LARGEST_DEFAULT} would be faster"
             warnings.append(f"all images are {size} x {size} and are used at that size; {faster}")
+    total = len(search.items) + len(test.items)
+    files = not any(isinstance(pile.items, np.ndarray) for pile in (search, test))
+    streamed = files and too_large(total, size, channels or 3, folder)
+    if streamed:
+        gigabytes = total * size * size * (channels or 3) / 1e9
+        how = "they stay files, decoded anew in each epoch; a smaller data.image_size would be faster"
+        warnings.append(f"all images would take {gigabytes:,.1f} GB decoded, too much for this machine: {how}")
     unreadable: list[Problem] = []
     labels: dict[str, NDArray[np.int64]] = {}
+    digests: dict[str, list[bytes]] = {}
     for name, pile in (("search", search), ("test", test)):
-        path = folder / f"{name}_images.npy"
-        decoded = decode_all(pile.items, path, size, data.resize, channels or 3, _told(progress, name, pile))
-        if channels is None:  # the test images have no say in it
-            channels = 1 if drop_colour(path) else 3
-        unreadable += [Problem(str(pile.items[i]), 0, 0, reason) for i, reason in decoded.unreadable.items()]
-        labels[name] = pile.labels[decoded.kept]
+        told = _told(progress, name, pile)
+        found = (_index if streamed else _decode)(folder, name, pile, _Form(size, channels, data.resize), told)
+        channels = found.channels  # of the search images; the test images have no say in it
+        unreadable += [Problem(str(pile.items[i]), 0, 0, reason) for i, reason in found.unreadable.items()]
+        labels[name], digests[name] = pile.labels[found.kept], found.digests
         np.save(folder / f"{name}_labels.npy", labels[name])
+        kept = _choose(pile, found.kept).items
+        write_files(folder / f"{name}_files.json", None if isinstance(kept, np.ndarray) else list(kept))
         if name == "search":
-            own = int(decoded.kept[len(piles.train.labels) :].sum()) if own_validation else 0
+            own = int(found.kept[len(piles.train.labels) :].sum()) if own_validation else 0
     if unreadable:
-        warnings.append(_judge(unreadable, len(search.items) + len(test.items)))
-
-    digests, moments = _summarise(folder / "search_images.npy")
-    test_digests, _ = _summarise(folder / "test_images.npy")
-    np.save(folder / "search_moments.npy", moments)
-    known = set(digests)
-    if twice := sum(digest in known for digest in test_digests):
-        warnings.append(f"{twice} of {len(test_digests)} test images are among the others too, pixel by pixel")
+        warnings.append(_judge(unreadable, total))
+    known = set(digests["search"])
+    if twice := sum(digest in known for digest in digests["test"]) if not streamed else 0:
+        warnings.append(f"{twice} of {len(labels['test'])} test images are among the others too, pixel by pixel")
     content = hashlib.blake2b(json.dumps([piles.classes, size, channels, own]).encode(), digest_size=16)
-    for part in (*digests, *test_digests, *(values.astype("<i8").tobytes() for values in labels.values())):
+    for part in (*digests["search"], *digests["test"], *(values.astype("<i8").tobytes() for values in labels.values())):
         content.update(part)
     return {
         "dataset": data.dataset,
@@ -79,11 +95,69 @@ def build(folder: Path, source: Source, data: Data, seed: int, progress: Progres
         "image_size": size,
         "channels": channels,
         "own_validation": own,
-        "test": len(test_digests),
+        "resize": data.resize,
+        "streamed": streamed,
+        "test": len(labels["test"]),
         "unreadable": len(unreadable),
         "unreadable_files": [str(problem) for problem in unreadable[:NAMED]],
         "warnings": warnings,
     }
+
+
+class _Form(NamedTuple):
+    """How the images shall be; channels None: as they are."""
+
+    size: int
+    channels: int | None
+    resize: Resize
+
+
+class _Found(NamedTuple):
+    """What became of a pile. kept: mask over its images; unreadable: position -> reason; digests: of those kept."""
+
+    kept: NDArray[np.bool_]
+    unreadable: dict[int, str]
+    digests: list[bytes]
+    channels: int
+
+
+def _decode(folder: Path, name: str, pile: Pile, form: _Form, told: Callable[[int], None]) -> _Found:
+    """Write all images of a pile into a .npy file."""
+    path = folder / f"{name}_images.npy"
+    decoded = decode_all(pile.items, path, form.size, form.resize, form.channels or 3, told)
+    channels = form.channels or (1 if drop_colour(path) else 3)
+    digests, moments = _summarise(np.load(path, mmap_mode="r"))
+    np.save(folder / f"{name}_moments.npy", moments)
+    return _Found(decoded.kept, decoded.unreadable, digests, channels)
+
+
+def _index(folder: Path, name: str, pile: Pile, form: _Form, told: Callable[[int], None]) -> _Found:
+    """Open all images of a pile without decoding them, but for a sample of the search images.
+
+    What is damaged behind the first bytes is found when it is decoded. Files are told apart by name and size.
+    """
+    kept, unreadable = open_all(pile.items, told)
+    channels = form.channels or 3
+    if name == "search":
+        positions = np.flatnonzero(kept)
+        sample = positions[:: max(1, -(-len(positions) // SAMPLE))]
+        path = folder / "sample.npy"
+        files = [str(pile.items[i]) for i in sample.tolist()]
+        decoded = decode_all(files, path, form.size, form.resize, channels, lambda done: None)
+        channels = form.channels or (1 if drop_colour(path) else 3)
+        np.save(folder / "search_moments.npy", _summarise(np.load(path, mmap_mode="r"))[1])
+        path.unlink()
+        for place, reason in decoded.unreadable.items():
+            kept[sample[place]], unreadable[int(sample[place])] = False, reason
+        np.save(folder / "search_sample.npy", np.cumsum(kept)[sample[decoded.kept]] - 1)  # places among those kept
+    names = (Path(str(pile.items[i])) for i in np.flatnonzero(kept).tolist())
+    digests = [repr((path.name, path.stat().st_size)).encode() for path in names]
+    return _Found(kept, unreadable, digests, channels)
+
+
+def digest_of(image: NDArray[np.uint8]) -> bytes:
+    """Tells images apart by their pixels."""
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
 
 
 def _search_and_test(piles: Piles, data: Data, seed: int) -> tuple[Pile, Pile]:
@@ -94,7 +168,8 @@ def _search_and_test(piles: Piles, data: Data, seed: int) -> tuple[Pile, Pile]:
         mask = stratify(train.labels, count, seed, "test", leave=leave)
         train, test = _choose(train, ~mask), _choose(train, mask)
     if piles.validation is not None:
-        items = [*train.items, *piles.validation.items]
+        both = (train.items, piles.validation.items)
+        items = np.concatenate(both) if isinstance(train.items, np.ndarray) else [*both[0], *both[1]]
         train = Pile(items, np.concatenate([train.labels, piles.validation.labels]))
     return train, test
 
@@ -117,10 +192,9 @@ def _judge(unreadable: list[Problem], total: int) -> str:
     return f"{count} and are left out, such as {unreadable[0]}"
 
 
-def _summarise(path: Path) -> tuple[list[bytes], NDArray[np.int64]]:
+def _summarise(images: NDArray[np.uint8]) -> tuple[list[bytes], NDArray[np.int64]]:
     # A digest of each image, and the sums from which the mean and deviation of any split follow exactly.
-    images = np.load(path, mmap_mode="r")
-    digests = [hashlib.blake2b(image, digest_size=16).digest() for image in images]
+    digests = [digest_of(image) for image in images]
     moments = np.empty((len(images), 2, images.shape[3]), dtype=np.int64)
     step = max(1, AT_ONCE // int(np.prod(images.shape[1:])))
     for start in range(0, len(images), step):

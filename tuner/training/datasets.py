@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from tuner.spec.data import Data
 from tuner.training.build import Progress, build
 from tuner.training.cache import build_once, cache_root, read_meta
 from tuner.training.dataset import Dataset
-from tuner.training.sources import SOURCES
+from tuner.training.sources import find_source
 from tuner.training.split import find_problems, split
+from tuner.training.stream import Pixels, Streamed, read_files
 
-FORMAT = 1  # of the cache; raise it when the same files would give other pixels
+FORMAT = 2  # of the cache; raise it when the same files would give other pixels
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ def prepare(data: Data, seed: int, cache: Path | None = None, progress: Progress
         BadInput: with everything that is wrong with the images, or with `data.subset`.
         NoSpace: the disk of the cache is full.
     """
-    source = SOURCES[data.dataset](data, seed)
+    source = find_source(data, seed)
     size, channels = data.image_size or source.image_size, data.channels or source.channels
     form = {"format": FORMAT, "dataset": data.dataset, "size": size, "channels": channels, "resize": data.resize}
     key = hashlib.blake2b(json.dumps({**form, **source.depends_on}, sort_keys=True).encode(), digest_size=8)
-    folder = cache_root(cache) / f"{data.dataset}-{size or 'own'}-{key.hexdigest()}"
+    folder = cache_root(cache) / f"{data.dataset.replace(':', '.')}-{size or 'own'}-{key.hexdigest()}"
     meta = build_once(folder, lambda aside: build(aside, source, data, seed, progress))
     train, validation = _split(folder, meta, data, seed)
     ignored = [
@@ -92,7 +93,7 @@ def prepare(data: Data, seed: int, cache: Path | None = None, progress: Progress
 
 
 def open_dataset(folder: Path, data: Data, seed: int) -> Dataset:
-    """Open a prepared folder for the search: images as a read-only memory map, split as `data` and `seed` say.
+    """Open a prepared folder for the search: a read-only memory map, or files, split as `data` and `seed` say.
 
     The same on every machine and in every process. Reads no test image.
 
@@ -101,12 +102,11 @@ def open_dataset(folder: Path, data: Data, seed: int) -> Dataset:
     """
     meta = _meta(folder)
     train, validation = _split(folder, meta, data, seed)
-    pixels = len(train) * meta["image_size"] ** 2
-    mean, mean_square = np.load(folder / "search_moments.npy")[train].sum(axis=0) / pixels
+    mean, mean_square = _moments(folder, train, meta).mean(axis=0) / meta["image_size"] ** 2
     deviation = np.sqrt(np.maximum(mean_square - mean**2, 0))
     return Dataset(
         name=data.dataset,
-        images=np.load(folder / "search_images.npy", mmap_mode="r"),
+        images=_pixels(folder, "search", meta),
         labels=np.load(folder / "search_labels.npy"),
         train=train,
         validation=validation,
@@ -118,7 +118,7 @@ def open_dataset(folder: Path, data: Data, seed: int) -> Dataset:
     )
 
 
-def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def open_test(folder: Path) -> tuple[Pixels, NDArray[np.int64]]:
     """Open the test images of a prepared folder, uint8 (N, size, size, channels), and their labels, int64 (N,).
 
     For the final evaluation only: whoever calls this while a search still chooses spoils the number it reports.
@@ -126,8 +126,18 @@ def open_test(folder: Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     Raises:
         BadInput: the folder is not complete.
     """
+    meta = _meta(folder)
+    return _pixels(folder, "test", meta), np.load(folder / "test_labels.npy")
+
+
+def name_images(folder: Path, split: Literal["search", "test"]) -> list[str] | None:
+    """Paths of the image files of a prepared folder, in the order of its images; None where they never were files.
+
+    Raises:
+        BadInput: the folder is not complete.
+    """
     _meta(folder)
-    return np.load(folder / "test_images.npy", mmap_mode="r"), np.load(folder / "test_labels.npy")
+    return read_files(folder / f"{split}_files.json")
 
 
 def check_batch(facts: DataFacts, batch_size: int) -> None:
@@ -146,6 +156,23 @@ def _meta(folder: Path) -> dict[str, Any]:
     if meta is None:
         raise BadInput([Problem(str(folder), 0, 0, "no complete prepared dataset; prepare it again")])
     return meta
+
+
+def _pixels(folder: Path, name: str, meta: dict[str, Any]) -> Pixels:
+    if not meta["streamed"]:
+        images: NDArray[np.uint8] = np.load(folder / f"{name}_images.npy", mmap_mode="r")
+        return images
+    files = read_files(folder / f"{name}_files.json") or []
+    return Streamed(files, meta["image_size"], meta["channels"], meta["resize"])
+
+
+def _moments(folder: Path, train: NDArray[np.int64], meta: dict[str, Any]) -> NDArray[np.int64]:
+    # Sums of each training image's pixels; of those in the sample alone where the images stay files.
+    moments: NDArray[np.int64] = np.load(folder / "search_moments.npy")
+    if not meta["streamed"]:
+        return moments[train]
+    training = np.isin(np.load(folder / "search_sample.npy"), train)
+    return moments[training] if training.any() else moments
 
 
 def _split(folder: Path, meta: dict[str, Any], data: Data, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

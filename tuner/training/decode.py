@@ -22,8 +22,8 @@ Resize = Literal["stretch", "crop", "pad"]
 # Files to decode, or pixels of shape (N, height, width) or (N, height, width, 3).
 Items = Sequence[str] | NDArray[np.uint8]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 MAX_PIXELS = 50_000_000
 MEASURED = 1_000  # files looked at for the default size
 LARGEST_DEFAULT = 224
@@ -54,11 +54,15 @@ def decode(item: str | NDArray[np.uint8], size: int, resize: Resize, channels: i
     if isinstance(item, np.ndarray):
         return _fit(Image.fromarray(item), size, resize, channels)
     with Image.open(item, formats=FORMATS) as image:
-        if image.width * image.height > MAX_PIXELS:
-            raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS // 1_000_000} million")
+        _check_pixels(image)
         image.draft(None, (2 * size, 2 * size))
         ImageOps.exif_transpose(image, in_place=True)
         return _fit(_plain(image), size, resize, channels)
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS // 1_000_000} million")
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -102,10 +106,10 @@ def decode_all(
     unreadable: dict[int, str] = {}
 
     def decode_batch(start: int) -> list[NDArray[np.uint8] | str]:
-        return [_decode_or_say_why(item, size, resize, channels) for item in items[start : start + step]]
+        return [decode_or_say_why(item, size, resize, channels) for item in items[start : start + step]]
 
     starts = range(0, len(items), step)
-    with _image_warnings(), path.open("wb") as file:
+    with image_warnings(), path.open("wb") as file:
         _write_header(file, (len(items), size, size, channels))
         for start, batch in zip(starts, _in_order(decode_batch, starts, _workers(items)), strict=True):
             for position, pixels in enumerate(batch, start):
@@ -119,14 +123,41 @@ def decode_all(
     return Decoded(kept, unreadable)
 
 
-def _decode_or_say_why(
+def open_all(items: Items, progress: Callable[[int], None]) -> tuple[NDArray[np.bool_], dict[int, str]]:
+    """Open all files without decoding them: a mask of those that are images, and position -> reason for the others."""
+    kept = np.ones(len(items), dtype=np.bool_)
+    unreadable: dict[int, str] = {}
+
+    def look(position: int) -> str:
+        try:
+            with Image.open(items[position], formats=FORMATS) as image:
+                _check_pixels(image)
+        except Exception as error:
+            return _reason(error, items[position])
+        return ""
+
+    with image_warnings():
+        for position, reason in enumerate(_in_order(look, range(len(items)), 2 * (os.cpu_count() or 1))):
+            if reason:
+                kept[position], unreadable[position] = False, reason
+            if position % MEASURED == 0 or position + 1 == len(items):
+                progress(position + 1)
+    return kept, unreadable
+
+
+def decode_or_say_why(
     item: str | NDArray[np.uint8], size: int, resize: Resize, channels: int
 ) -> NDArray[np.uint8] | str:
+    """Pixels of one image as `decode` gives them, or the reason why it cannot be read."""
     try:
         return decode(item, size, resize, channels)
     # A hostile file makes Pillow raise nearly anything (struct.error, IndexError, MemoryError, ...); all are reported.
     except Exception as error:
-        return str(error).replace(repr(item), "").rstrip(": ") or type(error).__name__
+        return _reason(error, item)
+
+
+def _reason(error: Exception, item: object) -> str:
+    return str(error).replace(repr(item), "").rstrip(": ") or type(error).__name__
 
 
 def _in_order(function: Callable[[int], T], starts: Iterable[int], workers: int) -> Iterator[T]:
@@ -155,7 +186,8 @@ def _workers(items: Items) -> int:
 
 
 @contextmanager
-def _image_warnings() -> Iterator[None]:
+def image_warnings() -> Iterator[None]:
+    """While images are decoded: no words about odd metadata, and an error where one would fill the memory."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")  # such as a corrupt EXIF block: no reason to lose the image
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -172,17 +204,24 @@ def _evenly(files: Sequence[str], count: int) -> Sequence[str]:
     return files[:: max(1, -(-len(files) // count))]
 
 
-def default_size(files: Sequence[str]) -> int:
-    """Side for images of unknown sizes: the one that all have if all are square, else their median shorter side.
-
-    The median is at most 224; both lie within what `data.image_size` allows. Looks at the headers of up to 1,000
-    files, evenly taken; a file that cannot be read has no say.
-    """
+def measure(items: Items) -> list[tuple[int, int]]:
+    """Width and height of up to 1,000 images, evenly taken, by their headers; what cannot be read is left out."""
+    if isinstance(items, np.ndarray):
+        return [(items.shape[2], items.shape[1])]
     sizes = []
-    with _image_warnings():
-        for path in _evenly(files, MEASURED):
+    with image_warnings():
+        for path in _evenly(items, MEASURED):
             with suppress(Exception), Image.open(path, formats=FORMATS) as image:  # decode() will say why
                 sizes.append(image.size)
+    return sizes
+
+
+def default_size(items: Items) -> int:
+    """Side for images of unknown sizes: the one that all have if all are square, else their median shorter side.
+
+    The median is at most 224; both lie within what `data.image_size` allows. Looks at up to 1,000 images.
+    """
+    sizes = measure(items)
     shorter = [min(size) for size in sizes] or [LARGEST_DEFAULT]
     same = len(set(sizes)) == 1 and len(set(sizes[0])) == 1
     side = shorter[0] if same else min(int(median(shorter)), LARGEST_DEFAULT)

@@ -4,56 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
 from tuner.spec.data import Data
-from tuner.training.decode import Items
+from tuner.training.arrays import npz, own_function
 from tuner.training.folder import Listing, scan
+from tuner.training.piles import DRAWN, NOT_DRAWN, Pile, Piles, Source, carved, has_own
+from tuner.training.published import PUBLISHED, published
 from tuner.training.shapes import DEFAULT_SIZE, class_names, draw
 from tuner.training.split import find_problems
-
-
-@dataclass(frozen=True)
-class Pile:
-    """Images not yet decoded, with labels, int64 (N,)."""
-
-    items: Items
-    labels: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Piles:
-    """All images of a dataset. Where `test` is None, it is set apart from `train`; likewise validation, later."""
-
-    classes: tuple[str, ...]
-    train: Pile
-    validation: Pile | None = None
-    test: Pile | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """A dataset that was looked at, but not read.
-
-    depends_on: everything that decides which images it has, as JSON: two equal ones have the same. image_size,
-    channels: its own; None where the images must be looked at. ignored: fields of `Data` without effect, and why.
-    """
-
-    load: Callable[[], Piles]
-    depends_on: dict[str, object]
-    image_size: int | None
-    channels: int | None
-    ignored: dict[str, str] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-
-
-DRAWN = ("classes", "images", "noise")
-NOT_DRAWN = dict.fromkeys(DRAWN, "it is for shapes")
+from tuner.training.table import table
 
 
 def digits(data: Data, seed: int) -> Source:
@@ -68,7 +32,7 @@ def digits(data: Data, seed: int) -> Source:
 
     return Source(
         load,
-        _carved(data, seed),
+        carved(data, seed),
         image_size=8,
         channels=1,
         ignored={"root": "the digits come with the program", **NOT_DRAWN},
@@ -86,36 +50,8 @@ def shapes(data: Data, seed: int) -> Source:
         test_count = max(round(data.images * data.test_fraction), data.classes)
         return Piles(class_names(data), pile(0, data.images), test=pile(1, test_count))
 
-    depends_on = {**_carved(data, seed), **data.model_dump(include=set(DRAWN))}
+    depends_on = {**carved(data, seed), **data.model_dump(include=set(DRAWN))}
     return Source(load, depends_on, image_size=DEFAULT_SIZE, channels=3, ignored={"root": "shapes are drawn"})
-
-
-def cifar10(data: Data, seed: int) -> Source:
-    """CIFAR-10 (Krizhevsky, 2009): 50,000 and 10,000 colour images of 32 x 32, through torchvision.
-
-    torchvision checks the files against known sums, so that what is cached depends on nothing but the size.
-    """
-    root = Path(data.root or "data").expanduser().absolute()
-
-    def load() -> Piles:
-        from torchvision.datasets import CIFAR10
-
-        try:
-            train, test = (CIFAR10(root, train=part, download=True) for part in (True, False))
-        except (OSError, RuntimeError) as error:
-            todo = (
-                "put the folder cifar-10-batches-py (from https://www.cs.toronto.edu/~kriz/cifar.html) there,"
-                " or use dataset: image_folder with a folder of your own"
-            )
-            raise BadInput(
-                [Problem(str(root), 0, 0, f"no CIFAR-10 here, nor could it be loaded ({error}); {todo}")]
-            ) from error
-        piles = [Pile(found.data, np.array(found.targets, dtype=np.int64)) for found in (train, test)]
-        return Piles(tuple(train.classes), piles[0], test=piles[1])
-
-    return Source(
-        load, {}, image_size=32, channels=3, ignored={"test_fraction": "CIFAR-10 has test images", **NOT_DRAWN}
-    )
 
 
 def image_folder(data: Data, seed: int) -> Source:
@@ -134,12 +70,6 @@ def image_folder(data: Data, seed: int) -> Source:
     if problems:
         raise BadInput(problems, hint="\n".join(found.warnings))
 
-    ignored = dict(NOT_DRAWN)
-    if own_validation:
-        ignored["val_fraction"] = "the folder has a val/ of its own"
-    if own_test:
-        ignored["test_fraction"] = "the folder has a test/ of its own"
-
     def pile(listing: Listing | None) -> Pile | None:
         return Pile(listing.files, listing.labels) if listing else None
 
@@ -149,21 +79,28 @@ def image_folder(data: Data, seed: int) -> Source:
         lambda: Piles(
             found.classes, Pile(found.train.files, found.train.labels), pile(found.validation), pile(found.test)
         ),
-        {"root": str(root), "files": stamps, **({} if own_test else _carved(data, seed))},
+        {"root": str(root), "files": stamps, **({} if own_test else carved(data, seed))},
         image_size=None,
         channels=None,
-        ignored=ignored,
+        ignored={**has_own(own_validation, own_test, "the folder"), **NOT_DRAWN},
         warnings=found.warnings,
     )
-
-
-def _carved(data: Data, seed: int) -> dict[str, object]:
-    return {"seed": seed, "test_fraction": data.test_fraction}
 
 
 SOURCES: dict[str, Callable[[Data, int], Source]] = {
     "digits": digits,
     "shapes": shapes,
     "image_folder": image_folder,
-    "cifar10": cifar10,
+    "npz": npz,
+    "csv": table,
+    **{name: partial(published, name) for name in PUBLISHED},
 }
+
+
+def find_source(data: Data, seed: int) -> Source:
+    """The source that `data.dataset` names: one of `SOURCES`, or the user's own function.
+
+    Raises:
+        BadInput: with all that is wrong with what it names.
+    """
+    return (own_function if ":" in data.dataset else SOURCES[data.dataset])(data, seed)

@@ -1,0 +1,59 @@
+"""Images on the device: where they lie, and how they are normalised."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tuner.training.dataset import Dataset
+from tuner.training.images import Images
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_batches_are_normalised_and_leave_the_pixels_where_they_are(
+    channels: int, make_images: Callable[..., Dataset]
+) -> None:
+    dataset = make_images(channels=channels)
+    images = Images(dataset, CPU, torch.float32)
+    index = torch.tensor([5, 2])
+    batch = images.batch(index)
+    assert batch.permute(0, 2, 3, 1).numpy() == pytest.approx((dataset.images[[5, 2]] / 255 - 0.4) / 0.2, abs=1e-5)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert images.stored.data_ptr() == dataset.images.ctypes.data
+    assert Images(dataset, CPU, torch.bfloat16).batch(index).dtype == torch.bfloat16
+
+
+def test_pixels_are_copies_of_the_bytes(make_images: Callable[..., Dataset]) -> None:
+    dataset = make_images(channels=3)
+    images = Images(dataset, CPU, torch.float32)
+    order = torch.tensor([[3, 1], [0, 7]])
+    for index, pixels in zip(order, images.batches(order), strict=True):
+        assert pixels.dtype == torch.uint8
+        assert (pixels.numpy() == dataset.images[index.numpy()]).all()
+        pixels.zero_()
+    assert dataset.images[[0, 1, 3, 7]].any()
+
+
+def test_another_mean_and_deviation_replace_the_datasets_own(make_images: Callable[..., Dataset]) -> None:
+    dataset = make_images(channels=3)
+    given = Images(dataset, CPU, torch.float32, mean=(0.5, 0.1, 0.2), std=(0.5, 0.3, 1.0))
+    own = Images(dataset, CPU, torch.float32)
+    index = torch.arange(4)
+    levels = own.batch(index) * 0.2 + 0.4
+    mean, std = torch.tensor([0.5, 0.1, 0.2]).view(3, 1, 1), torch.tensor([0.5, 0.3, 1.0]).view(3, 1, 1)
+    assert torch.allclose(given.batch(index), (levels - mean) / std, atol=1e-5)
+
+
+def test_bytes_and_floats_that_lie_otherwise_normalise_alike(make_images: Callable[..., Dataset]) -> None:
+    images = Images(make_images(channels=3), CPU, torch.float32)
+    pixels = images.pixels(torch.arange(6))
+    floats = pixels.float().permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    assert not floats.is_contiguous()
+    assert torch.equal(images.normalise(floats), images.normalise(pixels))
+
+
+def test_a_channel_that_does_not_vary_is_not_blown_up(make_images: Callable[..., Dataset]) -> None:
+    images = Images(make_images(), CPU, torch.float32, mean=(0.0,), std=(0.0,))
+    assert images.batch(torch.arange(9)).max() <= 255 + 1e-3

@@ -1,0 +1,67 @@
+"""Ema: a moving average of the weights, which is often better than where the last steps have left them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from tuner.errors import BadInput
+
+UPDATES = "updates"
+
+
+class Ema:
+    """Average of a network's parameters (Polyak and Juditsky, 1992), on their device and in their precision.
+
+    After update t, counted from 0, it is `d * average + (1 - d) * parameters` with d = min(decay, (1 + t) / (10 + t)):
+    the untrained weights are forgotten soon. Buffers, such as the statistics of norms, are not averaged: those of the
+    network belong to both.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self._averages = {name: value.detach().clone() for name, value in network.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """After a step of the optimiser; a GPU is not waited for."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        torch._foreach_lerp_([*self._averages.values()], [*network.parameters()], 1 - decay)
+        self.updates += 1
+
+    @contextmanager
+    def swapped(self, network: nn.Module) -> Iterator[None]:
+        """Within it the network has the averaged weights; after it exactly those from before.
+
+        Values are copied and no tensors exchanged, so that optimisers and captured graphs keep the memory they know.
+        """
+        parameters = [parameter.detach() for parameter in network.parameters()]
+        raw = [parameter.clone() for parameter in parameters]
+        torch._foreach_copy_(parameters, [*self._averages.values()])
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(parameters, raw)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The averages by the parameters' names, and the number of updates; not copied."""
+        return {**self._averages, UPDATES: torch.tensor(self.updates)}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Goes on where `state_dict` was taken.
+
+        Raises:
+            BadInput: the tensors are not averages of this network.
+        """
+        shapes = {name: value.shape for name, value in tensors.items() if name != UPDATES}
+        if shapes != {name: value.shape for name, value in self._averages.items()} or UPDATES not in tensors:
+            raise BadInput(
+                "these averaged weights belong to another model; resume with the configuration that wrote them"
+            )
+        for name, average in self._averages.items():
+            average.copy_(tensors[name])
+        self.updates = int(tensors[UPDATES])

@@ -1,0 +1,121 @@
+"""The learning-rate range test: a short training at ever higher rates that shows which rates learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+SMOOTHING = 0.8  # weight of what came before; 5 of 200 steps over 8 decades are 0.2 decades
+BLOWN_UP = 4.0  # times the least loss at which the test ends
+LEAST_FALL = 0.02  # share by which the loss must fall at all for the curve to say anything
+BLUE, GREEN, VERMILION, GREY = "#0072b2", "#009e73", "#d55e00", "#6b7280"
+
+
+class Found(NamedTuple):
+    """A range test's curve, rate by rate, and what it suggests.
+
+    losses: of each step, smoothed; raw: as they came; suggestion: the rate at which the loss falls fastest; least: the
+    rate of the least loss. Both are None where the loss never falls. why: in one sentence.
+    """
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    raw: tuple[float, ...]
+    suggestion: float | None
+    least: float | None
+    why: str
+
+    @property
+    def tenth(self) -> float | None:
+        """A tenth of the least loss's rate: the usual rule beside it."""
+        return None if self.least is None else self.least / 10
+
+
+def find(
+    step: Callable[[float], float],
+    *,
+    low: float = 1e-7,
+    high: float = 10.0,
+    steps: int = 200,
+    tell: Callable[[int, float, float], None] | None = None,
+) -> Found:
+    """Trains one step at each of `steps` rates from low to high (Smith, 2017; arXiv 1506.01186) and reads the curve.
+
+    `step` trains on a batch at a rate and returns its loss before the update; `tell` hears number, rate and smoothed
+    loss of each. It ends early when the smoothed loss is four times its least, or a loss is not finite.
+    """
+    rates: list[float] = []
+    raw: list[float] = []
+    for number, rate in enumerate(np.geomspace(low, high, steps).tolist()):
+        loss = step(rate)
+        if not math.isfinite(loss):
+            break
+        rates.append(rate)
+        raw.append(loss)
+        smooth = _average(raw)
+        if tell:
+            tell(number, rate, smooth[-1])
+        if smooth[-1] > BLOWN_UP * min(smooth):
+            break
+    return read_curve(rates, raw)
+
+
+def read_curve(rates: Sequence[float], raw: Sequence[float]) -> Found:
+    """What the losses of a range test suggest."""
+    if not raw:
+        return Found((), (), (), None, None, "the loss is not a number at the lowest rate already")
+    # Averaged from both ends: from one alone the curve would lag, and the suggestion come out too high. The last losses
+    # can be beyond all measure and would hide what comes before them.
+    forth = _average(np.minimum(raw, BLOWN_UP * raw[0]).tolist())
+    losses = _average(forth[::-1])[::-1]
+    lowest = int(np.argmin(losses))
+    if losses[lowest] > (1 - LEAST_FALL) * losses[0]:
+        why = (
+            f"the loss hardly falls below the {losses[0]:.3g} it begins with: look at the curve for a rate, or a fault"
+        )
+        return Found(tuple(rates), tuple(losses), tuple(raw), None, None, why)
+    steepest = rates[int(np.argmin(np.gradient(losses[: lowest + 1], np.log10(rates[: lowest + 1]))))]
+    least = rates[lowest]
+    why = (
+        f"the loss falls fastest at {steepest:.2g}; it is least at {least:.2g}, and a tenth of that, {least / 10:.2g}, "
+        "is the usual other choice"
+    )
+    return Found(tuple(rates), tuple(losses), tuple(raw), steepest, least, why)
+
+
+def _average(losses: list[float]) -> list[float]:
+    """Moving average at each step, with the start's bias taken out."""
+    averages, total = [], 0.0
+    for number, loss in enumerate(losses, 1):
+        total = SMOOTHING * total + (1 - SMOOTHING) * loss
+        averages.append(total / (1 - SMOOTHING**number))
+    return averages
+
+
+def draw(found: Found) -> Figure:
+    """The curve over the rate on a logarithmic axis, with both suggestions; `.savefig(path)` writes it."""
+    figure = Figure(figsize=(8, 4.5), dpi=150, layout="constrained")
+    axes = figure.subplots()
+    axes.semilogx(found.rates, found.raw, color=GREY, alpha=0.4, linewidth=1, label="each step")
+    axes.semilogx(found.rates, found.losses, color=BLUE, linewidth=2.2, label="smoothed")
+    for rate, colour, words in (
+        (found.suggestion, VERMILION, "falls fastest"),
+        (found.tenth, GREEN, "a tenth of the rate at the minimum"),
+    ):
+        if rate is not None:
+            loss = float(np.interp(rate, found.rates, found.losses))
+            axes.axvline(rate, color=colour, linewidth=1, linestyle="--")
+            axes.plot([rate], [loss], "o", color=colour, label=f"{words}: {rate:.2g}")
+    if found.losses:
+        axes.set_ylim(0, 1.5 * found.losses[0])  # the blow-up at the end would flatten the rest
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("training loss (nats)")
+    axes.set_title("Learning-rate range test", loc="left")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
