@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Subset
 from torchvision import datasets, transforms
 
 from tuner.spec.trial_config import TrialConfig
-from tuner.training.cnn import build
 from tuner.training.dataset import Dataset
 from tuner.training.datasets import open_dataset, prepare
+from tuner.training.networks import make_network
 from tuner.training.trainer import Trainer
 
 BATCHES = 8  # an epoch
@@ -49,7 +49,7 @@ class Decoded(torch.utils.data.Dataset[tuple[Any, int]]):
 
 def run_plain(config: TrialConfig, source: Any) -> Callable[[], float]:
     """One epoch of the plain recipe, as a function that gives images/s."""
-    model = build(config.model, classes=10, in_channels=3, image_size=32)
+    model = make_network(config.model, classes=10, in_channels=3, image_size=32)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     loader: Iterable[Any] = DataLoader(source, config.train.batch_size, shuffle=True, drop_last=True)
 

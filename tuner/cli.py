@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -33,6 +34,8 @@ Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=YAML", he
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object, for programs")]
 Mode = Literal["max", "min"]
 OUT = Path("results")
+FIRST_TIME = "30m"
+"""Time budget of a space that is written for images, where none is given."""
 
 
 @app.callback(invoke_without_command=True)
@@ -45,7 +48,11 @@ def hypertune(version: Annotated[bool, typer.Option("--version", help="print the
 
 @app.command()
 def run(
-    space_file: SpaceFile,
+    space_file: Annotated[Path | None, typer.Argument(help="space file, such as my.yaml", show_default=False)] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGES", help="instead of a file: images to write a fitting space for, and to run it"),
+    ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="number of trials")] = None,
     time: Annotated[str | None, typer.Option(help="time budget: 90s, 30m, 2h")] = None,
     name: Annotated[str | None, typer.Option(help="name of the run, instead of the file's")] = None,
@@ -63,6 +70,10 @@ def run(
     """Search a space and leave the results in results/NAME."""
     from tuner.spec.space import load_space
 
+    if (space_file is None) == (data is None):
+        raise BadInput("run needs a space file, or --data IMAGES to have one written")
+    if space_file is None:
+        space_file, time = write_space(str(data), time), None
     given = {"--trials": ("search.trials", trials), "--time": ("search.time", time), "--name": ("name", name)}
     flags = {flag: f"{field}={json.dumps(value)}" for flag, (field, value) in given.items() if value is not None}
     all_sets = [*(sets or []), *flags.values()]
@@ -97,6 +108,41 @@ def run(
         if old != "running":
             console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
     finish(perform(plan, folder, console, known=known, as_json=as_json), as_json)
+
+
+def write_space(images: str, time: str | None) -> Path:
+    """Write a space file that fits the images and the time, show it, and return where it is."""
+    from rich.console import Console
+    from rich.syntax import Syntax
+
+    from tuner.spec.search import parse_duration
+
+    console = Console(stderr=True, markup=False)
+    with console.status("looking at the images and timing this machine"):
+        from tuner.runner.fit import this_machine
+        from tuner.runner.fit_space import data_at, fit_space
+
+        try:
+            seconds = parse_duration(time or FIRST_TIME)
+        except ValueError as error:
+            raise BadInput(f"--time: {error}") from error
+        text = fit_space(data_at(images), seconds, this_machine())
+    name = re.search(r"^name: (.+)$", text, re.MULTILINE)
+    path = free(Path(f"{name[1] if name else 'my-images'}.yaml"))
+    path.write_text(text, encoding="utf-8")
+    console.print(Syntax(text, "yaml", theme="ansi_dark", background_color="default"))
+    console.print(
+        f"written to {show(path)}; change it and run it again with: hypertune run {show(path)}", soft_wrap=True
+    )
+    return path
+
+
+def free(path: Path) -> Path:
+    """This path, or one with a number where it is taken."""
+    number = 2
+    while path.exists():
+        path, number = path.with_stem(f"{path.stem.removesuffix(f'-{number - 1}')}-{number}"), number + 1
+    return path
 
 
 @app.command()
@@ -284,6 +330,70 @@ def validate(
 
 
 @app.command()
+def preview(
+    space_file: SpaceFile,
+    picture: Annotated[Path | None, typer.Option("--out", help="the sheet, a PNG; default: NAME_preview.png")] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Show the images as the network will see them, and what is wrong with them."""
+    from rich.console import Console
+
+    from tuner.spec.space import load_space
+
+    space = load_space(space_file, sets or [])
+    path = picture or Path(f"{space.fixed.name}_preview.png")
+    with Console(stderr=True, markup=False).status("looking at the images"):
+        from tuner.runner.plan import make_plan
+        from tuner.runner.preview import save_sheet
+        from tuner.training.health import examine
+
+        plan = make_plan(space)
+        prepared = plan.prepared[space.fixed.data.image_size]
+        health = examine(prepared, space.fixed.data, space.fixed.seed)
+        panels = save_sheet(plan, path)
+    if as_json:
+        print_json({"sheet": str(path), "panels": panels, "health": health.as_dict()})
+        return
+    facts = prepared.facts
+    typer.echo(f"{facts.train:,} training and {facts.validation:,} validation images, {len(facts.classes)} classes")
+    typer.echo("\n".join(health.sentences) or "nothing is wrong with them")
+    typer.echo(f"sheet  {show(path)}")
+
+
+@app.command("lr-find")
+def lr_find(
+    space_file: SpaceFile,
+    picture: Annotated[Path | None, typer.Option("--out", help="the curve, a PNG; default: NAME_lr.png")] = None,
+    sets: Sets = None,
+    as_json: Json = False,
+) -> None:
+    """Train a little at ever higher learning rates, and suggest one (Smith, 2017)."""
+    from rich.console import Console
+
+    from tuner.spec.space import load_space
+
+    space = load_space(space_file, sets or [])
+    path = picture or Path(f"{space.fixed.name}_lr.png")
+    with Console(stderr=True, markup=False).status("looking at the images") as status:
+        from tuner.runner.plan import make_plan
+        from tuner.runner.rates import STEPS, find_rate, save_picture
+
+        plan = make_plan(space)
+        found = find_rate(
+            plan, lambda n, rate, loss: status.update(f"step {n} of {STEPS}: {rate:.1e}, loss {loss:.3f}")
+        )
+        save_picture(found, path)
+    if as_json:
+        print_json({"picture": str(path), "tenth": found.tenth, **found._asdict()})
+        return
+    typer.echo(found.why)
+    if space.parameters:
+        typer.echo("of the first value of everything that is searched; --set chooses others")
+    typer.echo(f"curve  {show(path)}")
+
+
+@app.command()
 def spaces(as_json: Json = False) -> None:
     """List the ready-made spaces."""
     from tuner.spec.edit import ready_made
@@ -382,6 +492,7 @@ def print_json(value: Any) -> None:
 
 def main() -> None:
     """The console script: errors become their message and exit code, never a stack trace."""
+    sys.path.append(str(Path.cwd()))  # the user's own code; last: a tuner/ there must not hide ours
     try:
         app()
     except HypertuneError as error:

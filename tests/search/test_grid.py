@@ -106,7 +106,7 @@ def test_a_grid_of_many_small_conditional_choices_is_counted_in_a_few_walks(monk
 
     monkeypatch.setattr(grid, "walk", counted)
     two = ", ".join(["{choice: [8, 16]}"] * 20)
-    where = space(f"{{name: cnn, depth: {{int: [1, 20]}}, pool: none, width: [{two}]}}")
+    where = space(f"{{name: cnn, depth: {{int: [1, 20]}}, down: none, width: [{two}]}}")
     assert grid.count(where) == 10_001 and walks < 20
 
 

@@ -9,6 +9,7 @@ import pytest
 from tuner.errors import BadInput, Infeasible
 from tuner.search.preflight import Size, draw, keeping, look, resolve
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Uniform
+from tuner.spec.model import Cnn
 from tuner.spec.objective import parse_constraint
 from tuner.spec.space import Parameter, Space, parse_space
 from tuner.spec.trial_config import TrialConfig
@@ -18,10 +19,15 @@ def space(depth: str) -> Space:
     return parse_space(f"name: p\ndata: {{dataset: digits}}\nmodel: {{name: cnn, depth: {depth}}}\n", "p")
 
 
+def cnn(config: TrialConfig) -> Cnn:
+    assert isinstance(config.model, Cnn)
+    return config.model
+
+
 def by_depth(config: TrialConfig) -> Size:
-    if config.model.depth > 3:
-        raise Infeasible(f"depth {config.model.depth} pools the image away")
-    return Size(100 * config.model.depth, 10 * config.model.depth)
+    if cnn(config).depth > 3:
+        raise Infeasible(f"depth {cnn(config).depth} pools the image away")
+    return Size(100 * cnn(config).depth, 10 * cnn(config).depth)
 
 
 def test_both_ends_are_always_looked_at() -> None:
@@ -43,7 +49,7 @@ def test_a_space_of_which_nothing_can_be_built_is_refused() -> None:
 
 
 def test_a_space_without_parameters_is_one_configuration() -> None:
-    assert look(space("2"), by_depth).middle.model.depth == 2
+    assert cnn(look(space("2"), by_depth).middle).depth == 2
 
 
 @pytest.mark.parametrize(
@@ -106,7 +112,7 @@ def test_a_range_with_more_values_than_memory_is_drawn_from() -> None:
 
 def test_a_share_too_small_for_the_first_look_is_told_as_it_was_found() -> None:
     def one_width_of_500(config: TrialConfig) -> Size:
-        if config.model.width != 250:
+        if cnn(config).width != 250:
             raise Infeasible("another width")
         return Size(1, 1)
 

@@ -19,6 +19,7 @@ from tuner.search import sampler as module
 from tuner.search.preflight import Size
 from tuner.search.sampler import Proposal, Sampler, State, Told
 from tuner.search.samplers import SAMPLERS, STATEFUL
+from tuner.spec.model import Cnn
 from tuner.spec.space import Space, parse_space
 from tuner.spec.trial_config import KINDS, TrialConfig
 
@@ -82,8 +83,13 @@ def quality(proposal: Proposal) -> float:
     return -abs(math.log10(proposal.config.train.optimizer.lr) + 2.5)
 
 
+def cnn(config: TrialConfig) -> Cnn:
+    assert isinstance(config.model, Cnn)
+    return config.model
+
+
 def shallow(config: TrialConfig) -> Size:
-    if config.model.depth > 2:
+    if cnn(config).depth > 2:
         raise Infeasible("too deep")
     return fits(config)
 
@@ -338,14 +344,14 @@ def test_starting_points_come_first_and_the_rest_is_sampled() -> None:
     first = ask(make("tpe", space(f", start_from: [{point}]")))
     assert (first.label, first.to_the_end) == ("mine", True)
     assert first.parameters["train.optimizer[sgd].lr"] == 0.05
-    assert first.config.model.depth == 2
+    assert cnn(first.config).depth == 2
     assert "train.optimizer[sgd].momentum" in first.parameters
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_what_cannot_be_built_is_proposed_anew_and_leaves_no_result(name: str) -> None:
     def at_most_two(config: TrialConfig) -> Size:
-        if config.model.depth > 2:
+        if cnn(config).depth > 2:
             raise Infeasible("too deep")
         return fits(config)
 

@@ -63,7 +63,9 @@ def test_true_is_with_defaults_and_false_and_null_are_not_used() -> None:
 def test_the_order_of_the_file_survives_the_way_to_a_worker() -> None:
     order = ["Rotate", "HorizontalFlip", "Affine", "CoarseDropout", "Blur"]
     for names_of_it in (order, order[::-1]):
-        config = TrialConfig.model_validate({"data": {"dataset": "digits", "augment": dict.fromkeys(names_of_it, True)}})
+        config = TrialConfig.model_validate(
+            {"data": {"dataset": "digits", "augment": dict.fromkeys(names_of_it, True)}}
+        )
         there = TrialConfig.model_validate_json(config.model_dump_json())
         back = TrialConfig.model_validate(there.model_dump(mode="json"))
         assert used(config.data.augment) == used(back.data.augment) == names_of_it
@@ -89,7 +91,7 @@ def test_another_order_is_another_augmentation() -> None:
         ("{Affine: {scale: 1.2}}", "data.augment.Affine.scale: must be below 1, got 1.2"),
         ("{Affine: {rotate: [1, 2, 3]}}", "data.augment.Affine.rotate: has too many items"),
         ("{Affine: {shear: {x: 1}}}", "data.augment.Affine.shear.y: is missing"),
-        ("{Blur: {blur_limit: {uniform: [3, 7]}}}", "data.augment.Blur.blur_limit: must be a whole number; write {int"),
+        ("{Blur: {blur_limit: {uniform: [3, 7]}}}", "data.augment.Blur.blur_limit: must be a list or a whole number"),
         ("{Blur: 3}", "data.augment.Blur: must be a mapping of its fields, got 3"),
         ("{GridElasticDeform: {magnitude: 1}}", "data.augment.GridElasticDeform.num_grid_xy: is missing"),
         ("{Normalize: {mean: 0.5}}", "data.augment.Normalize.mean: no such field of Normalize"),
@@ -98,7 +100,7 @@ def test_another_order_is_another_augmentation() -> None:
         ("{RandAugment: {magnitude: 31}}", "data.augment.RandAugment: magnitude must be below num_magnitude_bins"),
         ("{flip_crop: {}, RandomCrop: {}}", "data.augment: flip_crop has RandomCrop already; write either the preset"),
         ("{standard: {}, flip_crop: {}}", "has HorizontalFlip already; write either the preset or its transforms"),
-        ("{standard: {rotate: 15}}", "data.augment.standard.rotate: no such field of standard; did you mean rotate_limit?"),
+        ("{standard: {rotate: 15}}", "standard.rotate: no such field of standard; did you mean rotate_limit?"),
         ("[Blur]", "data.augment: must be a mapping of its fields"),
         ("standart", "data.augment: no such augment: standart; did you mean standard?"),
     ],

@@ -6,9 +6,9 @@ import pytest
 
 from tuner.errors import BadInput
 from tuner.spec.distributions import WORDS
-from tuner.spec.fields import Row, describe, kinds_of, sections_of
+from tuner.spec.fields import Row, describe
 from tuner.spec.objective import METRICS, Metric
-from tuner.spec.section import Section
+from tuner.spec.section import Section, kinds_of, sections_of
 from tuner.spec.trial_config import KINDS, SpaceConfig
 
 

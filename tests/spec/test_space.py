@@ -10,8 +10,11 @@ import pytest
 
 from tuner.errors import BadInput
 from tuner.spec.distributions import Plain
+from tuner.spec.model import Cnn
 from tuner.spec.objective import Objective
 from tuner.spec.space import Condition, Parameter, Space, parse_space
+from tuner.spec.transforms import RandomCrop
+from tuner.spec.trial_config import TrialConfig
 
 HEAD = "name: test\ndata: {dataset: digits}\n"
 
@@ -37,6 +40,11 @@ model:
   depth: {int: [1, 3]}
 """
 )
+
+
+def cnn(config: TrialConfig) -> Cnn:
+    assert isinstance(config.model, Cnn)
+    return config.model
 
 
 def space(text: str, *sets: str) -> Space:
@@ -92,7 +100,7 @@ def test_a_per_block_list_is_cut_to_the_depth_and_asks_for_no_more() -> None:
     assert parsed.parameters[3].active_when == (Condition("model.depth", above=2),)
     for _ in range(100):
         asked: dict[str, Plain] = {}
-        model = parsed.resolve(draw(rng, asked)).model
+        model = cnn(parsed.resolve(draw(rng, asked)))
         assert model.width == tuple(asked[f"model.width.{i}"] for i in range(model.depth))
         assert model.kernel == tuple(asked[f"model.kernel.{i}"] for i in range(model.depth))
         assert len(asked) == 1 + 2 * model.depth
@@ -101,14 +109,14 @@ def test_a_per_block_list_is_cut_to_the_depth_and_asks_for_no_more() -> None:
 def test_a_choice_of_lists_is_labelled_by_its_text() -> None:
     parsed = space("model: {name: cnn, depth: 2, width: {choice: [[16, 32], 8]}}")
     assert parsed.parameters[0].distribution.values() == ("16-32", 8)
-    assert parsed.fixed.model.width == (16, 32)
+    assert cnn(parsed.fixed).width == (16, 32)
     assert not parsed.parameters[0].distribution.ordered
 
 
 def test_a_plain_list_serves_every_depth() -> None:
     parsed = space("model: {name: cnn, depth: {choice: [2, 1]}, width: [16, 32]}")
-    assert parsed.resolve(lambda p: 1).model.width == (16,)
-    assert parsed.resolve(lambda p: 2).model.width == (16, 32)
+    assert cnn(parsed.resolve(lambda p: 1)).width == (16,)
+    assert cnn(parsed.resolve(lambda p: 2)).width == (16, 32)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +178,7 @@ def test_resolve_refuses_what_is_no_value_of_a_parameter() -> None:
 
 def test_fixed_has_the_first_option_and_the_low_end_everywhere() -> None:
     fixed = space("model: {name: cnn, depth: {int: [2, 3]}, norm: {choice: [none, batch]}}\nsearch: {trials: 7}").fixed
-    assert (fixed.model.depth, fixed.model.norm, fixed.search.trials, fixed.name) == (2, "none", 7, "test")
+    assert (cnn(fixed).depth, cnn(fixed).norm, fixed.search.trials, fixed.name) == (2, "none", 7, "test")
 
 
 def test_steps_are_counted_in_decimals() -> None:

@@ -210,9 +210,7 @@ def test_policies_of_torchvision_change_a_share_p_of_the_images(name: str) -> No
     assert 0.15 < (found != torch.from_numpy(NOISE)).flatten(1).any(1).float().mean() < 0.4
     strong, weak = ({"num_ops": 1, "magnitude": magnitude} for magnitude in (25, 1))
     if name == "RandAugment":
-        errors = [
-            (draw({name: c}, 100, image=NOISE) - torch.from_numpy(NOISE)).abs().mean() for c in (strong, weak)
-        ]
+        errors = [(draw({name: c}, 100, image=NOISE) - torch.from_numpy(NOISE)).abs().mean() for c in (strong, weak)]
         assert errors[0] > 1.5 * errors[1]
 
 
@@ -266,13 +264,13 @@ def test_the_common_recipes_need_no_library() -> None:
     assert isinstance(Augmenter(Augment.model_validate({"flip_crop": {}}), images_of(NOISE)).steps[0], Gather)
 
 
-REQUIRED = {
+REQUIRED: dict[str, dict[str, Any]] = {
     "GridElasticDeform": {"num_grid_xy": [4, 4], "magnitude": 2},
     "RandomSizedCrop": {"min_max_height": [8, 16]},
     "CropAndPad": {"px": -2},
     "TimeMasking": {"time_mask_param": 10},
     "Affine": {"rotate": 30},
-    "XYMasking": {"num_masks_x": 2, "mask_x_length": 4},
+    "XYMasking": {"num_masks_x": [2, 2], "mask_x_length": [4, 4]},
 }
 
 
@@ -292,8 +290,14 @@ def test_the_catalogue_is_the_librarys() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"GaussNoise": {"std_range": [0.5, 3]}}, "data.augment.GaussNoise.std_range: all values in (0.5, 3.0) must be >= 0"),
-        ({"CoarseDropout": {"num_holes_range": [0, 3]}}, "data.augment.CoarseDropout.num_holes_range: all values in (0, 3)"),
+        (
+            {"GaussNoise": {"std_range": [0.5, 3]}},
+            "data.augment.GaussNoise.std_range: all values in (0.5, 3.0) must be >= 0",
+        ),
+        (
+            {"CoarseDropout": {"num_holes_range": [0, 3]}},
+            "data.augment.CoarseDropout.num_holes_range: all values in (0, 3)",
+        ),
         ({"CropAndPad": {}}, "data.augment.CropAndPad: both px and percent parameters cannot be None"),
         ({"TimeMasking": {}}, "data.augment.TimeMasking: does not work on images of 32 x 32 x 3: mask_x_length range"),
         ({"Posterize": {"num_bits": 12}}, "got 12"),

@@ -1,14 +1,25 @@
 """Images on the device: where they lie, and how they are normalised."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tuner.training.dataset import Dataset
 from tuner.training.images import Images
+from tuner.training.stream import Streamed
 
 CPU = torch.device("cpu")
+
+
+def decoded(dataset: Dataset) -> Any:
+    assert isinstance(dataset.images, np.ndarray)
+    return dataset.images
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -19,9 +30,9 @@ def test_batches_are_normalised_and_leave_the_pixels_where_they_are(
     images = Images(dataset, CPU, torch.float32)
     index = torch.tensor([5, 2])
     batch = images.batch(index)
-    assert batch.permute(0, 2, 3, 1).numpy() == pytest.approx((dataset.images[[5, 2]] / 255 - 0.4) / 0.2, abs=1e-5)
+    assert batch.permute(0, 2, 3, 1).numpy() == pytest.approx((decoded(dataset)[[5, 2]] / 255 - 0.4) / 0.2, abs=1e-5)
     assert batch.is_contiguous(memory_format=torch.channels_last)
-    assert images.stored.data_ptr() == dataset.images.ctypes.data
+    assert images.stored is not None and images.stored.data_ptr() == decoded(dataset).ctypes.data
     assert Images(dataset, CPU, torch.bfloat16).batch(index).dtype == torch.bfloat16
 
 
@@ -31,9 +42,9 @@ def test_pixels_are_copies_of_the_bytes(make_images: Callable[..., Dataset]) -> 
     order = torch.tensor([[3, 1], [0, 7]])
     for index, pixels in zip(order, images.batches(order), strict=True):
         assert pixels.dtype == torch.uint8
-        assert (pixels.numpy() == dataset.images[index.numpy()]).all()
+        assert (pixels.numpy() == decoded(dataset)[index.numpy()]).all()
         pixels.zero_()
-    assert dataset.images[[0, 1, 3, 7]].any()
+    assert decoded(dataset)[[0, 1, 3, 7]].any()
 
 
 def test_another_mean_and_deviation_replace_the_datasets_own(make_images: Callable[..., Dataset]) -> None:
@@ -57,3 +68,17 @@ def test_bytes_and_floats_that_lie_otherwise_normalise_alike(make_images: Callab
 def test_a_channel_that_does_not_vary_is_not_blown_up(make_images: Callable[..., Dataset]) -> None:
     images = Images(make_images(), CPU, torch.float32, mean=(0.0,), std=(0.0,))
     assert images.batch(torch.arange(9)).max() <= 255 + 1e-3
+
+
+def test_files_give_the_batches_that_decoded_images_give(make_images: Callable[..., Dataset], tmp_path: Path) -> None:
+    dataset = make_images(train=6, validation=0, channels=3)
+    paths = [str(tmp_path / f"{number}.png") for number in range(6)]
+    for path, pixels in zip(paths, decoded(dataset), strict=True):
+        Image.fromarray(pixels).save(path)
+    mapped = Images(dataset, CPU, torch.float32)
+    files = Images(replace(dataset, images=Streamed(paths, 8, 3, "stretch")), CPU, torch.float32)
+    order = torch.tensor([[3, 1], [0, 5]])
+    assert len(files) == len(mapped) == 6
+    assert torch.equal(files.batch(order[0]), mapped.batch(order[0]))
+    for found, expected in zip(files.batches(order), mapped.batches(order), strict=True):
+        assert torch.equal(found, expected)

@@ -233,6 +233,5 @@ def batches(seen: Seen, machine: Machine) -> tuple[int, ...]:
     """Batch sizes to try: eight steps an epoch at least."""
     few: tuple[int, ...] = next((b for below, b in BATCHES if seen.learned < below), BATCHES_OF_MANY)
     sizes = BATCHES_GPU if machine.gpus and seen.learned >= BATCHES[0][0] else few
-    return tuple(b for b in sizes if b * 8 <= seen.learned) or (
-        2 ** max(1, min(4, int(math.log2(max(2, seen.learned / 8))))),
-    )
+    fitting = tuple(size for size in sizes if 8 * size <= seen.learned)
+    return fitting or (2 ** max(1, int(math.log2(seen.learned / 8 + 1))),)

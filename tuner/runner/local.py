@@ -21,6 +21,8 @@ from tuner.runner.conductor import Conductor
 from tuner.runner.plan import Plan, count_cores
 from tuner.runner.signals import Signals
 from tuner.runner.trial import Job
+from tuner.spec.model import Backbone
+from tuner.spec.trial_config import TrialConfig
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # one writer: ours
@@ -172,12 +174,12 @@ def describer(plan: Plan, path: Path, conductor: Conductor, home: Path) -> Calla
     named = {*(o.metric for o in conductor.goal.objectives), *(rule.metric for rule in conductor.goal.rules)}
 
     def describe(job: Job) -> dict[str, Any]:
-        config = job.trial.config
+        config = at_home(job.trial.config, home)
         return {
             "id": job.trial.id,
             "job": job.number,
             "trial": config.model_dump_json(),
-            "data": str(plan.folder(config)),
+            "data": str(plan.folder(job.trial.config)),
             "split_seed": plan.space.fixed.seed,
             "folder": str(path / "trials" / job.trial.id),
             "metric": first.metric,
@@ -192,6 +194,15 @@ def describer(plan: Plan, path: Path, conductor: Conductor, home: Path) -> Calla
         }
 
     return describe
+
+
+def at_home(config: TrialConfig, home: Path) -> TrialConfig:
+    """The configuration with the path of its weights absolute: workers run elsewhere."""
+    model = config.model
+    if not isinstance(model, Backbone) or model.weights in ("none", "imagenet"):
+        return config
+    weights = str((home / Path(model.weights).expanduser()).resolve())
+    return config.model_copy(update={"model": model.model_copy(update={"weights": weights})})
 
 
 def name_job(trial: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,12 @@ from tuner.search import grid
 from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
 from tuner.search.preflight import CountModel, Preflight, Size, keeping, look
+from tuner.spec.model import Backbone
+from tuner.spec.objective import Objective
 from tuner.spec.search import AnySampler, Grid
 from tuner.spec.space import Space
 from tuner.spec.trial_config import TrialConfig
-from tuner.training import cost
+from tuner.training import cost, per_image, weights
 from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
 from tuner.training.precision import resolve_precision
 
@@ -88,6 +90,22 @@ MOST_SIZES = 10
 """Image sizes that a search may have: each is a cache of its own on the disk."""
 
 
+TOP = {"val_top3_accuracy": 3, "val_top5_accuracy": 5}
+
+
+def check_metrics(objectives: Sequence[Objective], classes: int) -> None:
+    """See that these images have enough classes for what is improved.
+
+    Raises:
+        BadInput: the true class is among the first k of k classes or fewer, whatever a network says.
+    """
+    for objective in objectives:
+        if classes <= (most := TOP.get(objective.metric, 0)):
+            raise BadInput(
+                f"search.metric: {objective.metric} says nothing of {classes} classes, it needs more than {most}"
+            )
+
+
 class Sizes(dict[int | None, Prepared]):
     """The decoded images by image size; a size that a configuration asks for is prepared when it first does.
 
@@ -124,7 +142,7 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     data = fixed.data.model_copy(update={"root": root})
     prepared = Sizes(lambda size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress))
     prepared[fixed.data.image_size]  # at least one, to know the images
-    count = keeping(model_counter(prepared, device), fixed.search.rules)
+    count = keeping(model_counter(prepared, device, fixed.search.objectives), fixed.search.rules)
     preflight = look(space, count)
     check_batch(next(iter(prepared.values())).facts, preflight.batch_size)
     trials = count_trials(space)
@@ -146,12 +164,24 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     )
 
 
-def model_counter(prepared: Mapping[int | None, Prepared], device: str) -> Callable[[TrialConfig], Size]:
-    """A function that counts a configuration's model on these images, and refuses what this device cannot compute."""
+def model_counter(
+    prepared: Mapping[int | None, Prepared], device: str, objectives: Sequence[Objective] = ()
+) -> Callable[[TrialConfig], Size]:
+    """A function that counts a configuration's model on these images, and refuses what cannot be trained here.
+
+    Pretrained weights are fetched, or read, when a configuration first wants them: on the driver, before any trial.
+    """
+    checked: set[tuple[str, str]] = set()
 
     def count(config: TrialConfig) -> Size:
         facts = prepared[config.data.image_size].facts
         precision = resolve_precision(config.train.precision, device)
+        check_metrics(objectives, len(facts.classes))
+        per_image.check(config.data.augment, facts.image_size, facts.channels)
+        start = config.model if isinstance(config.model, Backbone) else None
+        if start and (start.arch, start.weights) not in checked:
+            weights.check_weights(start)
+            checked.add((start.arch, start.weights))
         size = cost.count(
             config,
             classes=len(facts.classes),

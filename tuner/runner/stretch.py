@@ -87,10 +87,10 @@ class Stretch:
         self._passed_over: list[str] = []
 
     def step(self) -> dict[str, Any]:
-        """Train an epoch: `row` (with `ends` where the trial is over by its own rules), or the first time the row that the checkpoint holds, which may have been heard before.
+        """Train an epoch: `row`, or the first time the row that the checkpoint holds, which may have been heard before.
 
-        Instead of `row` there is `failure` (a trace), `out_of_memory` or `no_space` (why), if so. `passed_over` lists
-        the checkpoints that did not load, and why.
+        The row says `ends` where the trial is over by its own rules. Instead of `row` there is `failure` (a trace),
+        `out_of_memory` or `no_space` (why), if so. `passed_over` lists the checkpoints that did not load, and why.
 
         Raises:
             torch.AcceleratorError: the state of the device is doubtful, so a fresh process is wanted.

@@ -79,11 +79,12 @@ def describe(path: str = "") -> tuple[Row, ...]:
                 raise BadInput(f"{path}: no such {place.rpartition('.')[2]}: {part}{did_you_mean(part, kinds)}")
             cls, kinds = kinds[part], {}
             continue
-        if part not in cls.model_fields:
+        field = cls.field(part)
+        if field is None:
             title = f" of {place}" if place else ""
-            raise BadInput(f"{path}: no such field{title}: {part}{did_you_mean(part, cls.model_fields)}")
+            raise BadInput(f"{path}: no such field{title}: {part}{did_you_mean(part, cls.known())}")
         place = f"{place}.{part}" if place else part
-        annotation = cls.model_fields[part].annotation
+        annotation = field.annotation
         kinds = kinds_of(annotation)
         inner = sections_of(annotation)
         if not inner:
@@ -92,11 +93,12 @@ def describe(path: str = "") -> tuple[Row, ...]:
     if kinds:
         searchable = not why_not_searched(place)
         return tuple(Row(name, "kind", "", "", searchable, _summary((cls,))) for name, cls in kinds.items())
-    return tuple(_row(cls, name, f"{place}.{name}" if place else name) for name in cls.model_fields)
+    return tuple(_row(cls, name, f"{place}.{name}" if place else name) for name in cls.known())
 
 
 def _row(cls: type[Section], name: str, path: str) -> Row:
-    field = cls.model_fields[name]
+    field = cls.field(name)
+    assert field is not None
     kinds, inner = kinds_of(field.annotation), sections_of(field.annotation)
     schema = cls.model_json_schema()
     about = schema["properties"][name]

@@ -301,7 +301,7 @@ class UserModel(Section):
 
 
 def _kind(value: Any) -> str:
-    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    name = value.get("name", "cnn") if isinstance(value, dict) else getattr(value, "name", None)
     return "user" if isinstance(name, str) and ":" in name else str(name)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from tuner.spec.augment import Augment
 from tuner.spec.distributions import WORDS
 from tuner.spec.edit import READY_MADE
 from tuner.spec.fields import why_not_searched
@@ -30,10 +31,12 @@ def schema() -> Schema:
 
 
 def _section(cls: type[Section], path: str, definitions: dict[str, Schema]) -> Schema:
+    if issubclass(cls, Augment):
+        return _augment(cls)
     own = cls.model_json_schema()
     properties = {
         name: _field(cls, name, f"{path}.{name}" if path else name, own["properties"][name], definitions)
-        for name in cls.model_fields
+        for name in cls.known()
     }
     closed = cls.model_config.get("extra") != "allow"
     made: Schema = {"type": "object", "description": cls.__doc__ or "", "properties": properties}
@@ -41,8 +44,32 @@ def _section(cls: type[Section], path: str, definitions: dict[str, Schema]) -> S
     return {**made, "required": own["required"]} if "required" in own else made
 
 
+def _augment(cls: type[Augment]) -> Schema:
+    """Transforms by name with the names of their arguments; what those take would be a megabyte of schema."""
+    properties = {}
+    for name in cls.known():
+        field = cls.field(name)
+        assert field is not None
+        (section,) = sections_of(field.annotation)
+        arguments: Schema = {argument: {} for argument in (*section.known(), *WORDS)}
+        properties[name] = {
+            "type": ["object", "boolean", "null"],
+            "description": field.description or "",
+            "properties": arguments,
+            "additionalProperties": False,
+        }
+    return {
+        "type": "object",
+        "description": cls.__doc__ or "",
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
 def _field(cls: type[Section], name: str, path: str, own: Schema, definitions: dict[str, Schema]) -> Schema:
-    annotation = cls.model_fields[name].annotation
+    field = cls.field(name)
+    assert field is not None
+    annotation = field.annotation
     kinds, classes = kinds_of(annotation), sections_of(annotation)
     for inner in (*classes, *listed_sections_of(annotation)):
         if inner.__name__ not in definitions:
@@ -112,7 +139,7 @@ def _leaf(own: Schema, key: str, definitions: dict[str, Schema], *, open_items: 
 def _item(own: Schema, key: str, definitions: dict[str, Schema], searchable: bool) -> Schema:
     if not searchable:
         return own
-    definitions[f"{key}.item"] = _opened(own, f"{key}.item", section=False, nameable=False)
+    definitions[f"{key}.item"] = _opened(own, f"{key}.item", section="$ref" in own, nameable=False)
     return {"$ref": f"#/$defs/{key}.item"}
 
 

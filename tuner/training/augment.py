@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ def _part(name: str, section: Any, images: Images) -> Flip | Crop | Step:
             return Crop(section.padding, section.p, images.mean * 255)
         case "Affine" | "ShiftScaleRotate" | "Rotate":
             if section.interpolation == "linear" and section.border_mode in PADDING and not _balanced(section):
-                fill = fill_of(section.fill, channels, device)
+                fill = fill_of(section.fill, channels, device) if np.any(section.fill) else None
                 return Affine(_limits(name, arguments), section.p, section.border_mode, fill)
         case "CoarseDropout" | "Erasing":
             if not isinstance(section.fill, str) and arguments.get("num_holes_range", (1, 1))[1] <= MOST_HOLES:

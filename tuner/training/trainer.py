@@ -45,6 +45,9 @@ class Objective(NamedTuple):
     sign: int
 
 
+ACCURACY = Objective("val_accuracy", 1)
+
+
 class Trainer:
     """Trains `config` on `dataset`; equal configurations give bitwise equal curves on one CPU thread.
 
@@ -67,7 +70,7 @@ class Trainer:
         *,
         device: str = "cpu",
         threads: int = 1,
-        objective: Objective = Objective("val_accuracy", 1),
+        objective: Objective = ACCURACY,
     ) -> None:
         self.config = config
         self.device = torch.device(device)
@@ -186,8 +189,8 @@ class Trainer:
     def step(self, index: Tensor, pixels: Tensor, lr: float, *, update: bool = True) -> tuple[Tensor, Tensor]:
         """One batch forward and back, and with `update` a step of the optimiser at this rate.
 
-        index (N,) says which images they are, pixels are theirs, uint8 (N, S, S, C). Returns the loss and how right each
-        prediction is (N,), both on the device.
+        index (N,) says which images they are, pixels are theirs, uint8 (N, S, S, C). Returns the loss and how right
+        each prediction is (N,), both on the device.
         """
         train = self.config.train
         labels, others, share = self.labels[index], None, None
@@ -227,7 +230,9 @@ class Trainer:
     def weights_that_count(self) -> dict[str, Tensor]:
         """Parameters and buffers that validation sees, on the CPU: the averaged ones if there are such; not copied."""
         with self._averaged():
-            return {name: value.detach().to("cpu", copy=bool(self.ema)) for name, value in self.model.state_dict().items()}
+            return {
+                name: value.detach().to("cpu", copy=bool(self.ema)) for name, value in self.model.state_dict().items()
+            }
 
     # ------------------------------------------------------------ parts of an epoch
 
@@ -333,7 +338,7 @@ class Trainer:
             # The fused update walks parameter and state side by side, so both must lie in memory the same way.
             same = value.shape == parameter.shape
             values.setdefault(int(number), {})[key] = torch.empty_like(parameter).copy_(value) if same else value
-        if kind in ("sgd", "rmsprop") and getattr(self.config.train.optimizer, "momentum", 0):
+        if kind in ("sgd", "rmsprop") and getattr(self.config.train.optimizer, "momentum", False):
             for position, each in values.items():  # RMSprop would look for one that a rate of 0 never made
                 each.setdefault("momentum_buffer", torch.zeros_like(parameters[position]))
         self.optimizer.load_state_dict({"state": values, "param_groups": self.optimizer.state_dict()["param_groups"]})
