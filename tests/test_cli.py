@@ -9,9 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tuner import cli
+from tuner.spec.edit import READY_MADE as SPACES
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BAD = """name: bad
@@ -214,3 +217,60 @@ def test_a_wish_that_is_none_is_refused_before_anything_is_touched(
     code, _, err = call(capsys, "resume", str(run), *wish)
     assert code == 2 and says in err
     assert all(path.read_bytes() == data for path, data in before.items())
+
+
+def test_a_preview_draws_a_sheet_and_tells_the_health(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(SPACES / "shapes.yaml", home / "s.yaml")
+    code, out, _ = call(capsys, "preview", "s.yaml", "--set", "data.images=300", "--out", "sheet.png", "--json")
+    said = json.loads(out)
+    assert (code, said["panels"]) == (0, 4) and set(said["health"]["classes"]) == {
+        "circle", "square", "triangle", "cross", "ring",
+    }  # fmt: skip
+    with Image.open("sheet.png") as sheet:
+        stored = sheet.crop((150, 52, 150 + 96, 52 + 96))  # the first image, three pixels for one
+        assert len(np.unique(np.asarray(stored).reshape(-1, 3), axis=0)) > 100
+    code, out, _ = call(capsys, "preview", "s.yaml", "--set", "data.images=300", "--set", "data.augment=none")
+    assert code == 0 and "shapes_preview.png" in out and Path("shapes_preview.png").exists()
+
+
+def test_a_range_test_suggests_a_rate_and_draws_its_curve(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(SPACES / "digits.yaml", home / "d.yaml")
+    code, out, _ = call(capsys, "lr-find", "d.yaml", "--set", "train.optimizer=sgd", "--json")
+    said = json.loads(out)
+    assert code == 0 and 1e-3 < said["suggestion"] < 10 and len(said["rates"]) == len(said["losses"])
+    assert Path(said["picture"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_without_a_file_get_a_space_that_is_shown_and_kept(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        folder = home / "photos" / f"kind{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    (home / "photos.yaml").write_text("mine")
+    code, _, err = call(capsys, "run", "--data", "photos", "--time", "2m", "--dry-run")
+    assert code == 0 and "photos-2.yaml" in err and "written to" in err, err
+    assert (home / "photos.yaml").read_text() == "mine" and not (home / "results").exists()
+    code, out, _ = call(capsys, "validate", "photos-2.yaml")
+    assert code == 0 and "valid" in out
+    assert call(capsys, "run")[0] == call(capsys, "run", "photos-2.yaml", "--data", "photos")[0] == 2
+
+
+def test_code_of_ones_own_is_found_where_the_command_is_started(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / "mynet.py").write_text(
+        "from torch import nn\n"
+        "def make(*, classes, in_channels, image_size, width):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, width), nn.ReLU(),\n"
+        "                         nn.Linear(width, classes))\n"
+    )
+    (home / "own.yaml").write_text(
+        "name: own\ndata: {dataset: digits}\nmodel: {name: 'mynet:make', width: {int: [4, 8]}}\n"
+    )
+    code, out, err = call(capsys, "validate", "own.yaml", "--data", "--json")
+    assert code == 0, err
+    assert [p["name"] for p in json.loads(out)["parameters"]] == ["model.width"]
+    (home / "own.yaml").write_text((home / "own.yaml").read_text().replace("mynet:make", "mynet:mk"))
+    code, _, err = call(capsys, "validate", "own.yaml", "--data")
+    assert code == 2 and "has no function 'mk'" in err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -113,9 +112,9 @@ def run(
 def write_space(images: str, time: str | None) -> Path:
     """Write a space file that fits the images and the time, show it, and return where it is."""
     from rich.console import Console
-    from rich.syntax import Syntax
 
     from tuner.spec.search import parse_duration
+    from tuner.spec.space import parse_space
 
     console = Console(stderr=True, markup=False)
     with console.status("looking at the images and timing this machine"):
@@ -127,10 +126,9 @@ def write_space(images: str, time: str | None) -> Path:
         except ValueError as error:
             raise BadInput(f"--time: {error}") from error
         text = fit_space(data_at(images), seconds, this_machine())
-    name = re.search(r"^name: (.+)$", text, re.MULTILINE)
-    path = free(Path(f"{name[1] if name else 'my-images'}.yaml"))
+    path = free(Path(f"{parse_space(text, images).fixed.name}.yaml"))
     path.write_text(text, encoding="utf-8")
-    console.print(Syntax(text, "yaml", theme="ansi_dark", background_color="default"))
+    console.print(text, soft_wrap=True, highlight=False)
     console.print(
         f"written to {show(path)}; change it and run it again with: hypertune run {show(path)}", soft_wrap=True
     )
