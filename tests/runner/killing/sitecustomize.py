@@ -4,6 +4,7 @@ SIDE: a file to which workers append one line a trained epoch: process, configur
 KILL_DRIVER, KILL_WORKER: `point:n`, killed at the n-th time that it passes the point. Points of the driver:
 append-before, append-after, whole-before, whole-after; of a worker: checkpoint-before, checkpoint-after, epoch-before.
 KILL_WITH: the signal's number, SIGKILL where it is missing; SIGSTOP makes a process hang.
+SLOW: seconds that an epoch takes at least, so that there is a search to be killed on a fast machine too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +57,7 @@ if "default_worker" in " ".join(sys.argv) and "SIDE" in os.environ:
 
     def run_epoch(trainer: Any) -> Any:
         metrics = train(trainer)
+        threading.Event().wait(float(os.environ.get("SLOW", "0")))
         note(trainer)
         return metrics
 
