@@ -20,6 +20,7 @@ from tuner.training import memory, transfer, weights
 from tuner.training.augment import Augmenter
 from tuner.training.dataset import Dataset
 from tuner.training.ema import Ema
+from tuner.training.graph import Steps
 from tuner.training.images import Images
 from tuner.training.losses import balanced_order, balanced_weights, hits, mixed_loss
 from tuner.training.metrics import EpochMetrics, Scores, evaluate
@@ -125,6 +126,7 @@ class Trainer:
         self.class_weights = balanced_weights(self.labels[self.train_index], self.classes) if balanced else None
         if hasattr(self.model, "prepare"):
             self.model.prepare(self.images.batch(self.train_index[: 5 * CLEAN_MOST]).float())
+        self.run_step = Steps(self)
 
     @property
     def ends(self) -> str:
@@ -182,19 +184,27 @@ class Trainer:
 
     def batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Indices and pixels of each batch of an order (steps, batch), as `step` takes them."""
-        if self.features is not None:
-            return ((index, index) for index in order)  # no image is looked at
+        if self.features is not None or self.images.stored is not None:
+            return ((index, index) for index in order)  # `learn` looks them up by itself
         return zip(order, self.images.batches(order), strict=True)
 
     def step(self, index: Tensor, pixels: Tensor, lr: float, *, update: bool = True) -> tuple[Tensor, Tensor]:
         """One batch forward and back, and with `update` a step of the optimiser at this rate.
 
-        index (N,) says which images they are, pixels are theirs, uint8 (N, S, S, C). Returns the loss and how right
-        each prediction is (N,), both on the device.
+        index (N,) says which images they are, pixels are theirs, uint8 (N, S, S, C), if they are read from files.
+        Returns the loss and how right each prediction is (N,), both on the device.
         """
+        found = self.run_step(index, pixels, lr, update=update)
+        if update and self.ema:  # by itself, as its decay is another number in each step
+            self.ema.update(self.model)
+        return found
+
+    def learn(self, network: nn.Module, index: Tensor, pixels: Tensor, *, update: bool) -> tuple[Tensor, Tensor]:
+        """What a step does on the device, as graph.py captures it; network: the model, or compiled from it."""
         train = self.config.train
         labels, others, share = self.labels[index], None, None
         if self.features is None:
+            pixels = pixels if self.images.stored is None else self.images.pixels(index)
             images = self.augment(pixels, self.generators["augment"], index=index, epoch=self.epoch)
             images, labels, others, share = mix(
                 images,
@@ -205,21 +215,17 @@ class Trainer:
                 generator=self.generators["mix"],
             )
             with self._autocast():
-                logits = self.model(images)
+                logits = network(images)
         else:
             with self._autocast():
                 logits = self.model.get_submodule("head")(self.features.batch(index))
         loss = mixed_loss(logits, labels, others, share, smoothing=train.label_smoothing, weights=self.class_weights)
         self.scaler.scale(loss / train.accumulate).backward()  # type: ignore[no-untyped-call]
         if update:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr * group["factor"]
             self._clip()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self.optimizer.zero_grad()
-            if self.ema:
-                self.ema.update(self.model)
         return loss.detach(), hits(logits.detach(), labels, others, share)
 
     def validate(self) -> Scores:
