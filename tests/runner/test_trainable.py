@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from safetensors import safe_open
 
 from tuner.runner.stretch import BEST, Pace, Stretch
 from tuner.runner.trainable import TrialTrainable
@@ -299,6 +300,8 @@ def test_the_best_weights_are_those_of_the_best_epoch(make_job: MakeJob) -> None
     tensors, state = checkpoint.load(Path(job["folder"]) / "checkpoint_best")
     best = min(found, key=lambda row: float(row["val_loss"]))
     assert strip([state["metrics"]]) == strip([best])
+    with safe_open(Path(job["folder"]) / BEST / checkpoint.WEIGHTS, framework="pt") as file:
+        assert set(file.metadata()) == {"mean", "std"}  # whoever starts from them needs the same normalisation
     assert all(name.startswith("model.") for name in tensors)
 
 

@@ -76,6 +76,7 @@ def test_all_problems_of_a_file_are_said_at_once_in_its_order() -> None:
         ("depth: {choice: {a: 1}}, width: [16]", "depth must be a number, a choice of numbers, or int"),
         # values
         ("depth: {uniform: [1, 3]}", "must be a whole number; write {int: [low, high]}"),
+        ("head: {hidden: [{uniform: [8, 16]}]}", "must be a whole number; write {int: [low, high]}"),
         ("depth: two", "must be a whole number, got the text two"),
         ("width: abc", "must be a whole number or a list, got the text abc"),
         ("width: -4", "must be at least 1, got -4"),

@@ -284,3 +284,11 @@ def test_a_safetensors_file_may_carry_its_normalisation(tmp_path: Path) -> None:
     assert weights.preprocessing(whole(weights=str(tmp_path / "b.safetensors"))) is None
     with pytest.raises(BadInput, match="must be lists of numbers"):
         weights.preprocessing(whole(weights=str(tmp_path / "c.safetensors")))
+
+
+def test_a_checkpoint_carries_the_normalisation_of_its_images(tmp_path: Path) -> None:
+    about = {"mean": "[0.25, 0.5, 0.75]", "std": "[0.5, 0.5, 0.5]"}
+    checkpoint.save(tmp_path / "checkpoint_best", {"x": torch.zeros(1)}, {}, about=about)
+    found = weights.preprocessing(whole(weights=str(tmp_path / "checkpoint_best")))
+    assert found == ((0.25, 0.5, 0.75), (0.5, 0.5, 0.5))
+    assert weights.preprocessing(whole(weights=str(tmp_path / "checkpoint_best" / "weights.safetensors"))) == found

@@ -184,7 +184,7 @@ class Stretch:
         tensors = {f"model.{name}": tensor for name, tensor in trainer.weights_that_count().items()}
         state = {"trial": self._job["id"], "metrics": row, "config": trainer.config.model_dump(mode="json")}
         with self._pace.writing(to_go_on=False):
-            checkpoint.save(self._folder / BEST, tensors, state)
+            checkpoint.save(self._folder / BEST, tensors, state, trainer.images.about)
 
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """A checkpoint with the row inside: it may be on disk when the row never got to the driver."""

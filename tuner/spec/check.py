@@ -230,7 +230,7 @@ def mistakes(error: ValidationError, resolved: Resolved) -> Iterator[Mistake]:
         value = details[0]["input"]
         leaf = not isinstance(value, dict)
         if wanted:
-            kind = "whole" if wanted == ["a whole number"] else "type"
+            kind = "whole" if "a whole number" in wanted and "a number" not in wanted else "type"
             yield Mistake(
                 name, kind, f"must be {' or '.join(wanted)}, got {_got(value)}{_hint(value, wanted)}", False, leaf
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 20  # of the names there are; a command lists the rest
+
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """The word most like it, if any is close."""
@@ -18,4 +20,5 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     near = nearest(word, words)
     if near is not None:
         return f"; did you mean {near}?"
-    return f"; there are {', '.join(words)}" if words else ""
+    more = f" and {len(words) - SHOWN} more" if len(words) > SHOWN else ""
+    return f"; there are {', '.join(words[:SHOWN])}{more}" if words else ""

@@ -45,8 +45,12 @@ def prune(folder: Path, keep: int, *, last: str) -> None:
         shutil.rmtree(folder / each, ignore_errors=True)
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+def save(
+    folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], about: Mapping[str, str] | None = None
+) -> None:
     """Writes `tensors` and `state` (JSON values) as the checkpoint `folder`, replacing one that is there.
+
+    about: what whoever reads the weights alone should know, as metadata of their file.
 
     Written beside it and renamed, everything synced to disk. Between the two renames of a replacement the old one lies
     in `.<folder>.old`, where `load` finds it. What a crash left beside it is cleaned up. One writer at a time.
@@ -56,7 +60,9 @@ def save(folder: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
     """
     with _aside(folder) as new:
         # safetensors holds rows in order only; a channels-last weight is not.
-        weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in tensors.items()})
+        weights = safetensors.torch.save(
+            {name: tensor.contiguous() for name, tensor in tensors.items()}, dict(about or {})
+        )
         content = {"state": dict(state), "weights": {"bytes": len(weights), "sha256": _hash(weights)}}
         _write(new / WEIGHTS, weights)
         _write(new / STATE, json.dumps({**content, "sha256": _hash_json(content)}, indent=2, allow_nan=False).encode())

@@ -5,6 +5,7 @@ A batch of 128 colour images at 32 x 32 is picked in 0.01 ms and normalised in 0
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -42,13 +43,20 @@ class Images:
             self.stored = from_dlpack(dataset.images).view(-1, size * size * channels).to(device)
         self.mean = torch.tensor(dataset.mean if mean is None else mean, dtype=torch.float32, device=device)
         # A channel that hardly varies (under one grey level) is not blown up to unit variance.
-        own = torch.tensor(dataset.std if std is None else std, dtype=torch.float32, device=device).clamp_min(1 / 255)
+        self.std = torch.tensor(dataset.std if std is None else std, dtype=torch.float32, device=device).clamp_min(
+            1 / 255
+        )
         # One factor a value, not a channel: 0.12 instead of 0.85 ms for 128 images, as a last axis of 3 is slow.
-        self.scale = (1 / (255 * own)).repeat(size * size)
-        self.offset = (-self.mean / own).repeat(size * size)
+        self.scale = (1 / (255 * self.std)).repeat(size * size)
+        self.offset = (-self.mean / self.std).repeat(size * size)
 
     def __len__(self) -> int:
         return int(self.source.shape[0])
+
+    @property
+    def about(self) -> dict[str, str]:
+        """Mean and deviation as JSON lists, as files of weights hold them that were trained on such images."""
+        return {"mean": json.dumps(self.mean.tolist()), "std": json.dumps(self.std.tolist())}
 
     def pixels(self, index: Tensor) -> Tensor:
         """Bytes (N, S, S, C) of the images of indices (N,), not normalised."""

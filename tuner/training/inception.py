@@ -45,9 +45,9 @@ class Module(nn.Module):
 
 
 def build(config: Inception, *, classes: int, in_channels: int, image_size: int) -> Network:
-    """A first convolution, `depth` modules in three thirds (the earlier ones longer), average pooling, output.
+    """A first convolution, `depth` modules in three stages (the earlier ones longer), average pooling, output.
 
-    Between two thirds the map is halved, rounded up: images of any size fit.
+    Between two stages the map is halved, rounded up: images of any size fit.
     """
     stages = {"stem": chain(_convolve(config, in_channels, config.width, 3))}
     channels = config.width

@@ -134,6 +134,7 @@ def _trained_with(config: AnyModel) -> tuple[Colours, Colours] | None:
         transforms = get_model_weights(config.arch).DEFAULT.transforms()
         return tuple(transforms.mean), tuple(transforms.std)
     path = _find_file(config)
+    path = path / checkpoint.WEIGHTS if path.is_dir() else path
     if path.suffix != ".safetensors":
         return None
     try:

@@ -12,9 +12,11 @@ if "ray" in Path(sys.argv[0]).parts or "default_worker" in " ".join(sys.argv):
 
     keep = checkpoint.save
 
-    def save(folder: Path, tensors: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    def save(
+        folder: Path, tensors: Mapping[str, Any], state: Mapping[str, Any], about: Mapping[str, str] | None = None
+    ) -> None:
         if folder.parent.name == "002":
             raise OSError("the disk of trial 002 is broken")
-        keep(folder, tensors, state)
+        keep(folder, tensors, state, about)
 
     checkpoint.save = save
