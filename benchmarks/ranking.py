@@ -54,7 +54,7 @@ def train(fields: dict[str, Any], precision: str, seed: int, arguments: argparse
     """Validation accuracy after the last epoch, percent: in the precision that trained, and in fp32."""
     torch.set_num_threads(1)
     data = {"dataset": "image_folder", "root": str(arguments.data), "subset": arguments.images, "augment": "flip_crop"}
-    schedule = {"epochs": arguments.epochs, "schedule": "onecycle", "precision": precision}
+    schedule = {"epochs": arguments.epochs, "schedule": {"name": "onecycle"}, "precision": precision}
     config = TrialConfig.model_validate(
         {"seed": seed, "data": data, "model": fields["model"], "train": fields["train"] | schedule}
     )

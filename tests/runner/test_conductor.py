@@ -303,3 +303,11 @@ def test_a_population_waits_at_its_milestone_and_the_worst_takes_over_the_best_w
     first = next(job for job in jobs if job and job.trial.id == members[0])
     assert first.start[0] == "given_000002"
     assert (folder.trial(members[0]) / "given_000002/state.json").read_text() == members[3]
+
+
+def test_what_trials_say_is_written_down_once(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{}")
+    first, second = start(conductor), start(conductor)
+    for trial in (first, second, first):
+        conductor.note(trial, "the head is new")
+    assert [(line["trial"], line["reason"]) for line in events(folder, "noted")] == [(first, "the head is new")]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from rich.console import Console
 
 from tuner.errors import BadInput
 from tuner.runner import plan
 from tuner.runner.plan import Plan, make_plan
+from tuner.runner.planned import plan_table
 from tuner.spec.space import Space, parse_space
 
 
@@ -134,3 +138,35 @@ def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
     (tmp_path / "cpu.max").write_text(quota)
     assert plan.count_cores(tmp_path) == cores
+
+
+STARTS = """model: {choice: {a: {name: cnn, depth: 1}, b: {name: resnet, width: {choice: [8, 16]}}}}
+search:
+  trials: 2
+  start_from:
+    - {label: whole, to_the_end: true, model: a}
+    - {label: half, to_the_end: true, model: b}
+"""
+
+
+def test_a_starting_point_is_whole_where_it_gives_all_that_its_branch_asks(tmp_path: Path) -> None:
+    made = planned(parse_space(f"name: p\ndata: {{dataset: digits}}\ntrain: {{epochs: 9}}\n{STARTS}", "p"), tmp_path)
+    console = Console(width=200, file=io.StringIO())
+    console.print(plan_table(made))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.strip() for line in console.file.getvalue().splitlines() if "first" in line]
+    assert lines == ["first whole: 1 setting given", "first half: 1 setting given, the rest sampled"]
+    assert made.expected_epochs == 18
+
+
+def test_a_roc_curve_needs_two_classes_in_the_validation_images(tmp_path: Path) -> None:
+    for split, kinds in (("train", "ab"), ("val", "a")):
+        for kind in kinds:
+            (tmp_path / "images" / split / kind).mkdir(parents=True)
+            for number in range(6):
+                picture = Image.new("L", (8, 8), 20 * number + ord(kind) + (split == "val"))
+                picture.save(tmp_path / "images" / split / kind / f"{number}.png")
+    text = "name: p\ndata: {dataset: image_folder, root: %s}\ntrain: {batch_size: 4}\nsearch: {trials: 1, metric: %s}\n"
+    with pytest.raises(BadInput, match="needs two classes among the validation images"):
+        planned(parse_space(text % (tmp_path / "images", "val_roc_auc"), "p"), tmp_path)
+    planned(parse_space(text % (tmp_path / "images", "val_ece"), "p"), tmp_path)  # any other metric has a value

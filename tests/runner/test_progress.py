@@ -125,3 +125,13 @@ def test_metrics_and_times_are_in_a_persons_units() -> None:
         "61.4%", "1.235", "",
     ]  # fmt: skip
     assert [show_time(s) for s in (0.4, 42, 238, 7500)] == ["0s", "42s", "3m 58s", "2h 05m"]
+
+
+def test_what_trials_say_is_shown_once(plan: Plan, conductor: Conductor) -> None:
+    console = Console(width=120, file=io.StringIO())
+    shown = Progress(plan, console, "results/p")
+    conductor.note("001", "the head is new")
+    for _ in range(2):
+        shown.watch(conductor)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().count("trial 001: the head is new") == 1

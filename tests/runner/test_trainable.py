@@ -485,3 +485,9 @@ def test_the_best_weights_are_those_of_the_best_epoch_that_keeps_to_the_rules(
     assert state["metrics"]["epoch"] == 1 + gaps.index(min(gaps))
     rows(Stretch(starts(job)), 2)
     assert checkpoint.load(tmp_path / "001" / BEST)[1]["metrics"]["epoch"] == state["metrics"]["epoch"]
+
+
+def test_what_a_trainer_found_is_said_once(make_job: MakeJob) -> None:
+    stretch = Stretch(make_job({"train.compile": "graph"}))
+    assert stretch.step()["notes"] == ["train.compile: a step is captured on a GPU, not on cpu; steps run as with off"]
+    assert "notes" not in stretch.step()

@@ -76,3 +76,9 @@ def test_the_median_rule_is_expected_to_save_what_it_saves_of_rising_curves() ->
     """Half of the epochs at most at 27 epochs; of flat curves it would be a quarter."""
     spent = expected_epochs(Search(scheduler=Median(grace=3)), trials=100, full=27)
     assert 0.4 < spent / (100 * 27) < 0.5
+
+
+def test_what_is_never_stopped_takes_all_of_its_epochs() -> None:
+    search = Search(scheduler=Asha(grace=1, factor=3))
+    assert expected_epochs(search, trials=7, full=10, whole=7) == 70
+    assert expected_epochs(search, trials=10, full=10, whole=7) > 70

@@ -80,7 +80,7 @@ def test_crop_moves_with_its_probability(p: float) -> None:
 
 def test_a_crop_shows_the_mean_beyond_the_edge_and_all_channels_move_together() -> None:
     images = images_of(SQUARE.repeat(3, 2), 50)
-    images.mean = torch.tensor([0.2, 0.4, 0.6])
+    images.colour = torch.tensor([51.0, 102.0, 153.0])
     augmenter = Augmenter(Augment.model_validate({"RandomCrop": {"padding": 2}}), images)
     crops = augmenter(images.pixels(torch.arange(50)), torch.Generator().manual_seed(0))
     assert crops.is_contiguous(memory_format=torch.channels_last)

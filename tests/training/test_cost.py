@@ -84,7 +84,7 @@ def test_every_optimiser_says_what_it_keeps() -> None:
 
 def weights_mb(**train: Any) -> float:
     """Memory that does not depend on the batch, of a ResNet."""
-    one, two = (of(configured({"name": "resnet"}, batch_size=n, **train), size=32).memory_mb for n in (2, 4))
+    one, two = (of(configured({"name": "resnet"}, batch_size=n, **train), size=32).memory_mb for n in (400, 800))
     return 2 * one - two
 
 
@@ -99,7 +99,7 @@ def test_what_learns_has_gradients_and_optimiser_state_and_an_average_is_a_copy_
 def maps_mb(**train: Any) -> float:
     """Memory of an image's maps, of a small ResNet."""
     network = {"name": "resnet", "depth": 8, "width": 4}
-    one, two = (of(configured(network, batch_size=n, **train), size=32).memory_mb for n in (2, 3))
+    one, two = (of(configured(network, batch_size=n, **train), size=32).memory_mb for n in (400, 401))
     return two - one
 
 
@@ -112,6 +112,13 @@ def test_only_stages_that_learn_keep_their_maps() -> None:
 
 def test_the_largest_map_needs_memory_even_if_only_the_head_learns() -> None:
     assert maps_mb(trainable="head") == pytest.approx(2 * 4 * (4 * 32 * 32) / MIB)
+
+
+def test_validation_of_many_images_can_need_more_than_training_on_few() -> None:
+    network = {"name": "resnet", "depth": 8, "width": 4}
+    one, two = (of(configured(network, batch_size=n), size=96).memory_mb for n in (1, 2))
+    assert one == pytest.approx(two)
+    assert one > 2 * 113 * 4 * (4 * 96 * 96) / MIB
 
 
 def test_a_head_without_weights_cannot_learn_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

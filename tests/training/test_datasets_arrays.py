@@ -17,6 +17,7 @@ from tuner.training.sources import find_source
 
 PIXELS = np.repeat(np.arange(20, dtype=np.uint8), 64).reshape(20, 8, 8)
 LABELS = np.arange(20) % 2
+FRUIT = ["apple", "banana"]
 Save = Callable[..., Data]
 
 
@@ -79,6 +80,15 @@ def test_class_names_beside_the_arrays(npz: Save) -> None:
         ),
         ({"images": PIXELS, "labels": LABELS * 0}, "only 1 class"),
         ({"images": PIXELS, "labels": LABELS + 1, "classes": ["a", "b"]}, "labels are 0 to 1"),
+        ({"images": PIXELS, "labels": LABELS, "classes": ["a", "a"]}, "classes: a more than once"),
+        (
+            {"images": PIXELS, "labels": LABELS, "classes": np.array(2)},
+            r"classes must be .* of shape \(N,\), not int64",
+        ),
+        (
+            {"images": PIXELS, "labels": np.array(FRUIT)[LABELS], "classes": ["a", "b"]},
+            "apple, banana: classes does no",
+        ),
     ],
 )
 def test_arrays_of_another_kind_are_refused(npz: Save, arrays: dict[str, Any], words: str) -> None:
@@ -91,12 +101,40 @@ def test_an_unknown_label_in_a_later_split(npz: Save) -> None:
     assert "test labels: 2: no training image has it" in refusal(npz(**given))
 
 
+@pytest.mark.parametrize("stranger", ["catfish", "dogfish", "ca"])
+def test_text_is_a_class_only_as_a_whole(npz: Save, stranger: str) -> None:
+    train, test = np.array(["cat", "dog"])[LABELS], np.array([stranger, "dog"])[LABELS]
+    given = {"train_images": PIXELS, "train_labels": train, "test_images": PIXELS, "test_labels": test}
+    assert f"test labels: {stranger}: no training image has it" in refusal(npz(**given))
+
+
+def test_text_in_one_split_and_numbers_in_another(npz: Save) -> None:
+    given = {"train_images": PIXELS, "train_labels": LABELS, "test_images": PIXELS, "test_labels": LABELS.astype("U")}
+    assert "test labels are <U21, train labels int64; all text, or all numbers" in refusal(npz(**given))
+
+
 def test_a_file_that_is_no_npz_or_holds_objects(npz: Save, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(npz(images=PIXELS, labels=np.array([{}] * 20, dtype=object)))
     for content in (b"no zip", b""):
         (tmp_path / "images.npz").write_bytes(content)
         assert "cannot be read" in refusal(Data(dataset="npz", root=str(tmp_path / "images.npz")))
     assert "cannot be read" in refusal(Data(dataset="npz", root=str(tmp_path / "gone.npz")))
+    np.save(tmp_path / "alone.npy", PIXELS)
+    message = refusal(Data(dataset="npz", root=str(tmp_path / "alone.npy")))
+    assert "a single array without a name; save it and its labels with np.savez" in message
+
+
+def test_a_compressed_file_that_is_damaged(npz: Save, tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "images.npz", images=PIXELS, labels=LABELS)
+    content = bytearray((tmp_path / "images.npz").read_bytes())
+    content[60:80] = b"\xff" * 20  # inside the first array
+    (tmp_path / "images.npz").write_bytes(content)
+    assert "cannot be read" in refusal(Data(dataset="npz", root=str(tmp_path / "images.npz")))
+
+
+@pytest.mark.parametrize("kind", ["npz", "csv", "image_folder"])
+def test_the_home_of_nobody_is_a_name_like_any_other(kind: str) -> None:
+    assert "~nobody-of-that-name/x" in refusal(Data.model_validate({"dataset": kind, "root": "~nobody-of-that-name/x"}))
 
 
 # ---------------------------------------------------------------- csv
@@ -136,6 +174,17 @@ def test_a_csv_with_splits(table: Callable[[str], Data], tmp_path: Path) -> None
 def test_labels_that_are_numbers_are_in_their_order(table: Callable[[str], Data]) -> None:
     data = table("path,label\n" + "\n".join(f"grey/{i}.png,{(10, 9)[i % 2]}" for i in range(20)))
     assert find_source(data, 0).load().classes == ("9", "10")
+
+
+def test_labels_that_only_look_like_numbers_are_text(table: Callable[[str], Data]) -> None:
+    data = table("path,label\n" + "\n".join(f"grey/{i}.png,{('--3', '4')[i % 2]}" for i in range(20)))
+    assert find_source(data, 0).load().classes == ("--3", "4")
+
+
+def test_paths_of_a_csv_that_no_file_can_have(table: Callable[[str], Data]) -> None:
+    message = refusal(table("path,label\ngrey/0.png,a\n~$x.png,a\ngrey/\0.png,b\ngrey/1.png,b"))
+    assert "csv:3:0: no such file, or an empty one: " in message and "~$x.png" in message
+    assert r"csv:4:0: the path 'grey/\x00.png' has a NUL in it" in message
 
 
 def test_a_csv_tells_all_its_mistakes_with_their_lines(table: Callable[[str], Data]) -> None:
@@ -229,10 +278,19 @@ def test_arguments_reach_the_function_and_decide_what_is_kept(function: Callable
         ("return images.astype(float), labels", "must be uint8"),
         ("return [3, 4], [0, 1]", "paths of files, not a list of int"),
         ("return [], []", "not list"),
+        ("return {'train': (images, labels), 'classes': 2}", "classes must be whole numbers or text of shape (N,)"),
+        ("return {'train': (images, labels), 'classes': ['a', None]}", "classes must be whole numbers or text"),
+        ("return images, [[1], [2, 3]] * 10", "train labels must be whole numbers or text of shape (N,), not list: "),
     ],
 )
 def test_a_function_that_breaks_its_promise(function: Callable[..., Data], body: str, words: str) -> None:
     assert words in refusal(function(body))
+
+
+def test_a_path_that_no_file_can_have(function: Callable[..., Data], tmp_path: Path) -> None:
+    data = function("return ['~$x.png', 'a\\0.png'] * 10, labels", image_size=8)
+    with pytest.raises(BadInput, match="20 of 20 images cannot be read"):
+        prepare(data, 0, tmp_path / "cache")
 
 
 def test_a_function_that_is_not_there() -> None:

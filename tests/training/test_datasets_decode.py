@@ -57,6 +57,13 @@ def test_sixteen_bit_grey_is_scaled(tmp_path: Path) -> None:
     assert decode(path, 2, "stretch", 1)[..., 0].tolist() == [[0, 0], [128, 255]]
 
 
+@pytest.mark.parametrize("white", [1023, 65535])
+def test_a_pgm_of_sixteen_bits_is_scaled(tmp_path: Path, white: int) -> None:
+    values = np.array([[0, white], [white // 2 + 1, white]], dtype=">u2")
+    (tmp_path / "image.pgm").write_bytes(b"P5 2 2 %d\n" % white + values.tobytes())
+    assert decode(str(tmp_path / "image.pgm"), 2, "stretch", 1)[..., 0].tolist() == [[0, 255], [128, 255]]
+
+
 def test_a_turned_photo_is_set_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright: turn by 90 degrees clockwise

@@ -176,6 +176,33 @@ def test_folders_beside_train_are_pointed_out(root: Path) -> None:
     assert "valid/ not used" in facts(root.parent / "split").warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("names", "renamed"),
+    [
+        (("Train", "Test"), ["Test: {} test/", "Train: {} train/"]),
+        (("training", "testing"), ["testing: {} test/", "training: {} train/"]),
+        (("train", "valid", "test"), ["valid: {} val/"]),
+        (("train", "VAL", "others"), ["VAL: {} val/"]),
+        (("Train",), ["Train: {} train/"]),
+    ],
+)
+def test_splits_under_other_names_are_refused(tmp_path: Path, names: tuple[str, ...], renamed: list[str]) -> None:
+    for name in names:
+        for label in "ab":
+            fill(tmp_path / "split" / name / label, 5)
+    rule = "is called like a split, not like a class; rename it to"
+    found = problems(tmp_path / "split")
+    assert found == [f"{tmp_path}/split/{line.format(rule)}, or move it out of here" for line in renamed]
+
+
+def test_classes_may_be_called_like_splits(root: Path) -> None:
+    fill(root / "valid" / "more", 5)
+    assert facts(root).classes == ("cat", "dog", "valid")
+    fill(root.parent / "two" / "Valid", 5)
+    fill(root.parent / "two" / "Training", 5)
+    assert facts(root.parent / "two").classes == ("Training", "Valid")
+
+
 def test_a_class_that_validation_lacks_is_pointed_out(root: Path) -> None:
     fill(root.parent / "split" / "val" / "cat", 2, first=40)
     root.rename(root.parent / "split" / "train")

@@ -25,7 +25,13 @@ MakeImages = Callable[..., Dataset]
 # All that draws, remembers or changes from step to step.
 RESTLESS: dict[str, Any] = {
     "model": {"depth": 2, "dropout": 0.2},
-    "augment": {"HorizontalFlip": {}, "RandomCrop": {"padding": 1}, "Affine": {"rotate": [-9, 9]}, "Erasing": {}},
+    "augment": {
+        "HorizontalFlip": {},
+        "RandomCrop": {"padding": 1},
+        "Affine": {"rotate": [-9, 9]},
+        "Erasing": {},
+        "ColorJitter": {"brightness": [0.8, 1.2], "contrast": [0.8, 1.2], "saturation": [1, 1], "hue": [0, 0]},
+    },
 }
 TRAIN: dict[str, Any] = {
     "compile": "graph",
@@ -282,3 +288,26 @@ def test_the_memory_of_a_trial_is_free_when_its_trainer_is_let_go(
         assert gone() is None
     finally:
         gc.enable()
+
+
+class Capturing:
+    """A stream in the midst of a capture, as torch's optimisers ask for it."""
+
+    def is_capturing(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_torch_lets_the_update_into_a_capture(
+    name: str, configure: Configure, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(step: Callable[[], Found], generators: Sequence[torch.Generator]) -> Captured:
+        step()
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: torch.device("cuda"))
+            patch.setattr(torch.accelerator, "current_stream", lambda *_: Capturing())
+            return record(step, generators)
+
+    trainer = start(configure(train={"optimizer": {"name": name}}), make_images(), look)
+    curve(trainer, 1)
+    assert trainer.run_step.way == "graph" and not trainer.notes

@@ -1,13 +1,21 @@
 """The range test on curves whose answer is known, and on a quadratic bowl that can be computed by hand."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from tuner.training.lr_find import Found, draw, find, read_curve
+from tuner.spec.trial_config import TrialConfig
+from tuner.training.dataset import Dataset
+from tuner.training.lr_find import Found, draw, find, read_curve, try_rates
+from tuner.training.trainer import Trainer
+
+Configure = Callable[..., TrialConfig]
+MakeImages = Callable[..., Dataset]
 
 RATES = np.geomspace(1e-7, 10, 200)
 
@@ -29,11 +37,44 @@ def test_it_suggests_where_the_loss_falls_fastest(fall: float, noise: float) -> 
     assert f"{found.suggestion:.2g}" in found.why and f"{found.least / 10:.2g}" in found.why
 
 
-def test_a_loss_that_never_falls_suggests_nothing_and_says_so() -> None:
-    noise = np.random.default_rng(0).normal(2.3, 0.05, 200)
-    found = read_curve(RATES.tolist(), noise.tolist())
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("seed", range(10))
+def test_noise_as_large_as_that_of_dropout_hardly_moves_the_suggestion(seed: int, noise: float) -> None:
+    """exp(-rate / 0.02) is steepest over log(rate) at 0.02; it falls by 1, and a step's noise is up to 0.3 of that."""
+    losses = 1.3 + np.exp(-RATES / 0.02) + np.exp(6 * np.log10(RATES) - 3)
+    found = read_curve(RATES.tolist(), (losses + noise * np.random.default_rng(seed).standard_normal(200)).tolist())
+    assert math.log10((found.suggestion or 0) / 0.02) == pytest.approx(0, abs=0.05 + noise)
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.3])
+def test_a_loss_that_never_falls_suggests_nothing_and_says_so(noise: float) -> None:
+    found = read_curve(RATES.tolist(), np.random.default_rng(0).normal(2.3, noise, 200).tolist())
     assert (found.suggestion, found.least, found.tenth) == (None, None, None)
     assert "hardly falls below the 2.3" in found.why
+
+
+@pytest.mark.parametrize("losses", [[0.0] * 5, [2.0], [1.0, 2.0, 3.0]])
+def test_a_curve_with_nothing_to_read_suggests_nothing(losses: list[float]) -> None:
+    assert read_curve(RATES[: len(losses)].tolist(), losses).suggestion is None
+
+
+def test_two_tests_of_a_network_with_dropout_are_one_curve(configure: Configure, make_images: MakeImages) -> None:
+    config, images = configure(model={"dropout": 0.5}), make_images()
+    once = try_rates(Trainer(config, images), steps=10)
+    torch.rand(7)  # what others draw meanwhile
+    assert try_rates(Trainer(config, images), steps=10) == once
+    assert try_rates(Trainer(configure(), images), steps=10).raw != once.raw
+
+
+def test_accumulated_batches_are_the_curve_of_one_that_large(configure: Configure, make_images: MakeImages) -> None:
+    def try_batches(size: int, accumulate: int) -> tuple[float, ...]:
+        train = {"batch_size": size, "accumulate": accumulate, "optimizer": {"name": "sgd"}}
+        config = configure(model={"norm": "none"}, train=train)
+        return try_rates(Trainer(config, make_images()), steps=30).raw
+
+    whole = try_batches(16, 1)
+    assert try_batches(4, 4) == pytest.approx(whole, rel=1e-3)
+    assert try_batches(4, 1)[-10:] != pytest.approx(whole[-10:], rel=1e-2)
 
 
 def test_gradient_descent_in_a_bowl_ends_when_it_blows_up() -> None:

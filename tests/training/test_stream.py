@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def opened(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ope
         return prepared, open_dataset(prepared.folder, data, 0)
 
     return build
+
+
+def key(dataset: Dataset) -> str:
+    assert isinstance(dataset.images, Streamed)
+    return dataset.images.key
 
 
 ORDER = torch.tensor([[3, 1, 7], [31, 0, 3]])
@@ -96,6 +102,46 @@ def test_grey_files_stay_grey(opened: Open, folder: Path) -> None:
     for path in folder.rglob("*.png"):
         Image.open(path).convert("L").save(path)
     assert opened(True)[1].channels == 1
+
+
+@pytest.mark.parametrize("sampled", [2000, 1])
+def test_the_fingerprint_is_of_the_content_the_key_of_the_files(
+    opened: Open, folder: Path, monkeypatch: pytest.MonkeyPatch, sampled: int
+) -> None:
+    monkeypatch.setattr("tuner.training.build.SAMPLE", sampled)
+    first, again = opened(True)[1], opened(True)[1]
+    assert (first.fingerprint, key(first)) == (again.fingerprint, key(again))
+    os.utime(folder / "a" / "07.png", (1, 1))  # as a copy may have it
+    touched = opened(True)[1]
+    assert touched.fingerprint == first.fingerprint and key(touched) != key(first)
+    other = opened(True, resize="crop")[1]
+    assert other.fingerprint != first.fingerprint and key(other) != key(touched)
+
+
+def test_images_that_moved_are_the_same_but_not_under_other_names(opened: Open, folder: Path) -> None:
+    before = opened(True)[1].fingerprint
+    moved = folder.rename(folder.with_name("elsewhere"))
+    assert opened(True, root=str(moved))[1].fingerprint == before
+    (moved / "a" / "deeper").mkdir()
+    (moved / "a" / "19.png").rename(moved / "a" / "deeper" / "19.png")
+    assert opened(True, root=str(moved))[1].fingerprint != before
+
+
+def test_other_pixels_of_the_same_length_are_other_images(opened: Open, folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    before = opened(True)[1].fingerprint
+    for path in folder.rglob("*.bmp"):
+        Image.open(path).rotate(180).save(path)
+    assert opened(True)[1].fingerprint != before
+
+
+def test_files_none_of_which_is_an_image_are_refused(opened: Open, folder: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(BadInput, match="40 of 40 images cannot be read"):
+        opened(True, channels=3)
 
 
 def test_what_cannot_be_opened_is_left_out(opened: Open, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import f1_score
+from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.errors import BadInput, Infeasible
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
+from tuner.training import trainer as trainer_module
+from tuner.training.cnn import Whitened
 from tuner.training.dataset import Dataset
+from tuner.training.memory import images_at_once
 from tuner.training.metrics import EpochMetrics
 from tuner.training.networks import make_network
 from tuner.training.trainer import Trainer
@@ -223,3 +227,40 @@ def test_validation_images_do_not_train(configure: Configure, make_images: MakeI
     one, two = (Trainer(configure(), dataset) for dataset in (data, other))
     assert one.run_epoch().train_loss == two.run_epoch().train_loss
     assert one.validate() != two.validate()
+
+
+@pytest.mark.parametrize(("side", "batch", "found"), [(32, 16, 256), (96, 16, 113), (224, 4, 20), (224, 64, 64)])
+def test_large_images_are_validated_few_at_once(side: int, batch: int, found: int) -> None:
+    assert images_at_once(side, batch) == found
+
+
+def test_an_incomplete_window_counts_the_batches_that_it_has(configure: Configure, make_images: MakeImages) -> None:
+    def moved(**train: Any) -> Tensor:
+        optimizer = {"name": "sgd", "lr": 0.1, "momentum": 0}
+        trainer = Trainer(configure(model={"norm": "none"}, train={"optimizer": optimizer} | train), make_images())
+        before = next(trainer.model.parameters()).detach().clone()
+        trainer.run_epoch()
+        return next(trainer.model.parameters()).detach() - before
+
+    one_batch = moved(batch_size=48)
+    torch.testing.assert_close(moved(accumulate=3), one_batch, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(moved(accumulate=100), one_batch, rtol=1e-4, atol=1e-6)
+
+
+def test_a_whitening_layer_sees_all_classes_of_sorted_images(
+    configure: Configure, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_images()
+    data = replace(data, train=data.train[np.argsort(data.labels[data.train], kind="stable")])
+    seen: list[Tensor] = []
+    monkeypatch.setattr(trainer_module, "PREPARED_PIXELS", 12 * 8**2)
+    monkeypatch.setattr(Whitened, "prepare", lambda self, images: seen.append(images))
+    trainer = Trainer(configure(model={"whiten": True}), data)
+    pixels = trainer.images.batch(trainer.train_index[::4])
+    assert torch.equal(seen[0], pixels.float()) and set(trainer.labels[trainer.train_index[::4]].tolist()) == {0, 1, 2}
+
+
+def test_balanced_sampling_leaves_nothing_to_weigh(configure: Configure, make_images: MakeImages) -> None:
+    both = {"class_weights": "balanced", "sampling": "balanced"}
+    assert Trainer(configure(train=both), make_images()).class_weights is None
+    assert Trainer(configure(train={"class_weights": "balanced"}), make_images()).class_weights is not None

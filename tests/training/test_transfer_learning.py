@@ -14,6 +14,7 @@ from tuner.spec.trial_config import TrialConfig
 from tuner.training.dataset import Dataset
 from tuner.training.networks import Network, make_network
 from tuner.training.optimizers import make_optimizer
+from tuner.training.stream import Streamed
 from tuner.training.transfer import apply, can_cache, features_once, trainable_stages
 
 STAGES = ("a", "b", "c")
@@ -33,7 +34,7 @@ def epoch_of(net: Network, train: Train, epoch: int, optimizer: torch.optim.Opti
     """Train two steps at an epoch; names of the parts whose parameters moved."""
     before = {name: value.detach().clone() for name, value in net.named_parameters()}
     net.train()
-    apply(net, train, epoch)
+    apply(net, train, epoch, net.parameters())
     for _ in range(2):
         optimizer.zero_grad()
         loss = F.cross_entropy(net(torch.randn(8, 3, 8, 8)), torch.arange(8) % 2)
@@ -79,7 +80,7 @@ def test_five_steps_end_with_the_head_and_four_stages() -> None:
 def test_a_resumed_trial_freezes_as_one_that_never_stopped() -> None:
     train = Train.model_validate({"unfreeze": {"every": 2}})
     resumed = make_net()
-    apply(resumed.train(), train, 5)
+    apply(resumed.train(), train, 5, resumed.parameters())
     assert [p.requires_grad for p in resumed.stages[0].parameters()] == [False] * 4
     assert all(p.requires_grad for p in resumed.stages[1].parameters())
 
@@ -114,7 +115,7 @@ def test_freeze_norm_keeps_the_weights_of_norms_but_not_of_convolutions() -> Non
 def test_a_frozen_body_gives_the_same_features_in_training_as_in_use() -> None:
     net, images = make_net(), torch.randn(4, 3, 8, 8)
     net.train()
-    apply(net, Train(trainable="head"), 0)
+    apply(net, Train(trainable="head"), 0, net.parameters())
     assert torch.equal(net.features(images), net.eval().features(images))
 
 
@@ -182,7 +183,7 @@ def test_kept_features_are_those_of_each_image_and_computed_once(
     assert len([*tmp_path.glob("features/*/features.npy")]) == 1
 
 
-@pytest.mark.parametrize("change", ["weights", "normalisation", "precision", "rows", "images"])
+@pytest.mark.parametrize("change", ["weights", "normalisation", "precision", "rows", "images", "files"])
 def test_what_changes_features_is_another_file(
     change: str, net: Any, make_images: Callable[..., Dataset], tmp_path: Path
 ) -> None:
@@ -202,6 +203,7 @@ def test_what_changes_features_is_another_file(
         "precision": lambda: ask(dataset, "bf16"),
         "rows": lambda: ask(make_images(size=32, train=4, validation=2)),
         "images": lambda: ask(Dataset(**{**dataset.__dict__, "fingerprint": "other"})),
+        "files": lambda: ask(Dataset(**{**dataset.__dict__, "images": Streamed(["x"] * 5, 32, 1, "stretch", "key")})),
     }
     different[change]()
     assert len([*tmp_path.glob("features/*/features.npy")]) == 2
@@ -215,3 +217,13 @@ def test_images_of_neither_split_are_not_computed(
     given: Any = {"precision": "fp32", "device": torch.device("cpu"), "root": tmp_path}
     found = features_once(net, whole(), part, lambda index: torch.ones(len(index), 1, 32, 32), **given)
     assert found.values.any(1).nonzero().flatten().tolist() == [0, 4, 6, 7, 8]
+
+
+def test_what_came_frozen_stays_frozen_when_its_stage_learns() -> None:
+    net, train = make_net(), Train.model_validate({"epochs": 6, "unfreeze": {"every": 1}})
+    frozen = next(net.stages[0].parameters()).requires_grad_(False)
+    learning = [p for p in net.parameters() if p is not frozen]
+    for epoch in range(6):
+        apply(net.train(), train, epoch, learning)
+        assert not frozen.requires_grad
+    assert all(p.requires_grad for p in learning)

@@ -43,6 +43,13 @@ class Torn(nn.Sequential):
     def features(self, images):
         return self[1](self[0](images))
 
+class Slotted(nn.Linear):
+    head, features = 3, 5
+    def __init__(self, classes, in_channels, image_size):
+        super().__init__(in_channels, classes)
+    def stages(self):
+        return (self,)
+
 five = 5
 """
 
@@ -102,6 +109,11 @@ def test_a_network_without_stages_is_one_stage_under_an_empty_head() -> None:
         ("unflattened", {}, r"logits of shape \(N, 5\); for N = 2 it gave \(2, 5, 8, 8\)"),
         ("Squeezing", {}, r"for N = 1 it gave \(5,\)"),
         ("mismatched", {}, r"mismatched fails on images \(2, 3, 8, 8\): RuntimeError: .*mat1 and mat2"),
+        (
+            "Slotted",
+            {},
+            "stages must be a tuple of modules, not method\n.*head must be a module, not int\n.*features must be a m",
+        ),
         ("Torn", {}, "stages and head must hold each parameter exactly once; they do not for 1.weight, 1.bias$"),
     ],
 )

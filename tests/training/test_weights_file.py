@@ -243,6 +243,11 @@ def test_weights_of_timm_are_kept_with_their_normalisation(cache: Path, monkeypa
     assert weights.preprocessing(config) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
 
 
+def test_weights_in_the_home_of_nobody() -> None:
+    with pytest.raises(BadInput, match=r"no such file: ~nobody-of-that-name/a\.pth"):
+        weights.check_weights(Backbone(arch=ARCH, weights="~nobody-of-that-name/a.pth"))
+
+
 # ---------------------------------------------------------------- preprocessing
 
 
@@ -274,6 +279,13 @@ def test_grey_images_get_the_average_of_the_colours() -> None:
     assert found is not None and (found[0][0], found[1][0]) == pytest.approx((0.449, 0.226))
 
 
+def test_colour_images_get_the_normalisation_of_grey_weights_three_times(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path / "grey", {"x": torch.zeros(1)}, {}, about={"mean": "[0.25]", "std": "[0.5]"})
+    config = whole(weights=str(tmp_path / "grey"))
+    assert weights.preprocessing(config) == ((0.25,) * 3, (0.5,) * 3)
+    assert weights.preprocessing(config, channels=1) == ((0.25,), (0.5,))
+
+
 def test_a_safetensors_file_may_carry_its_normalisation(tmp_path: Path) -> None:
     values = {"mean": json.dumps([0.1, 0.2, 0.3]), "std": json.dumps([0.4, 0.5, 0.6])}
     save_file({"x": torch.zeros(1)}, tmp_path / "a.safetensors", metadata=values)
@@ -282,8 +294,11 @@ def test_a_safetensors_file_may_carry_its_normalisation(tmp_path: Path) -> None:
     found = weights.preprocessing(whole(weights=str(tmp_path / "a.safetensors")))
     assert found == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert weights.preprocessing(whole(weights=str(tmp_path / "b.safetensors"))) is None
-    with pytest.raises(BadInput, match="must be lists of numbers"):
-        weights.preprocessing(whole(weights=str(tmp_path / "c.safetensors")))
+    values = {"mean": "[0.1, 0.2]", "std": "[0.1, 0.2]"}
+    save_file({"x": torch.zeros(1)}, tmp_path / "d.safetensors", metadata=values)
+    for name in ("c", "d"):
+        with pytest.raises(BadInput, match="must be lists of 1 or 3 numbers"):
+            weights.preprocessing(whole(weights=str(tmp_path / f"{name}.safetensors")))
 
 
 def test_a_checkpoint_carries_the_normalisation_of_its_images(tmp_path: Path) -> None:

@@ -254,6 +254,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "space_changed": ("dropped",),
     "learned": ("parameters", "state", "values", "curve", "excess"),
     "checkpoint": ("trial", "reason"),
+    "noted": ("trial", "reason"),
 }
 """Fields without which an event says nothing. One that is not here was written by a later version, and is kept."""
 

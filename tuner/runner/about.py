@@ -13,6 +13,7 @@ from typing import Any
 
 from tuner.records.writer import now
 from tuner.runner.plan import Plan, count_cores
+from tuner.spec.data import expand_home
 
 PACKAGES = ("hypertune", "torch", "ray", "optuna")
 
@@ -36,7 +37,7 @@ def describe(plan: Plan, name: str) -> dict[str, Any]:
         "seeds": {"search": fixed.seed, "split": fixed.seed, "training": fixed.seed},
         "data": {
             "dataset": facts.dataset,
-            "root": None if fixed.data.root is None else str(Path(fixed.data.root).expanduser().resolve()),
+            "root": None if fixed.data.root is None else str(expand_home(fixed.data.root).resolve()),
             "fingerprint": facts.fingerprint,
             "classes": list(facts.classes),
             "image_size": facts.image_size,

@@ -85,6 +85,8 @@ class Judging(FIFOScheduler):
                 raise NoSpace(f"{text}; what was written before is kept")
             for passed in json.loads(result.get("passed_over") or "[]"):
                 conductor.folder.write_event("checkpoint", trial=name, reason=passed)
+            for text in json.loads(result.get("notes") or "[]"):
+                conductor.note(name, text)
             if text := result.get("failure"):
                 conductor.fail(name, text)
                 return TrialScheduler.STOP

@@ -52,6 +52,8 @@ class Conductor:
         """Why the search ends before all is done; empty where it does not."""
         self.stopping = False
         """Whether jobs end with their next epoch and no other begins."""
+        self.notes: dict[str, str] = {}
+        """What trials said of their training beside its numbers, each sentence once, and the first that said it."""
         self.sampler = sampler
         self.folder = folder
         self.weights = Weights(folder.path / "trials", search.keep_checkpoints, self.goal)
@@ -270,6 +272,12 @@ class Conductor:
         elif self.stopping:
             self.go_on(trial)
         return state is not None or waits or self.stopping
+
+    def note(self, trial_id: str, text: str) -> None:
+        """Write down what a trial says of its training, if no other has said the same before it."""
+        if text not in self.notes:
+            self.notes[text] = trial_id
+            self.folder.write_event("noted", trial=trial_id, reason=text)
 
     def judge(self, trial: Trial, row: Row) -> tuple[State | None, str, bool]:
         """The outcome of a trial with this row, the reason, and whether it waits for its population."""

@@ -23,7 +23,7 @@ from tuner.runner.fit import (
     look,
     measure_image_seconds,
 )
-from tuner.spec.data import ROOTS, Data, Dataset
+from tuner.spec.data import ROOTS, Data, Dataset, expand_home
 from tuner.spec.section import USER_CODE
 from tuner.spec.space import parse_space
 from tuner.training.health import UNBALANCED
@@ -62,7 +62,7 @@ def data_at(text: str) -> Data:
     Raises:
         BadInput: it is none of these.
     """
-    path = Path(text).expanduser()
+    path = expand_home(text)
     if path.suffix.lower() in (".npz", ".csv") and path.is_file():
         return Data.model_validate({"dataset": path.suffix.lower()[1:], "root": text})
     if path.is_dir():
@@ -199,7 +199,7 @@ def _plain(name: str) -> str:
 
 
 def _name(data: Data) -> str:
-    path = Path(data.root).expanduser().resolve() if data.root else Path(data.dataset.replace(":", "-"))
+    path = expand_home(data.root).resolve() if data.root else Path(data.dataset.replace(":", "-"))
     stem = path.parent.name if path.name == "train" else path.stem  # photos/train are photos
     return json.dumps(re.sub(r"[^\w.-]+", "-", stem).strip("-._")[:60] or "images", ensure_ascii=False)
 

@@ -21,6 +21,7 @@ from tuner.runner.conductor import Conductor
 from tuner.runner.plan import Plan, count_cores
 from tuner.runner.signals import Signals
 from tuner.runner.trial import Job
+from tuner.spec.data import expand_home
 from tuner.spec.model import Backbone
 from tuner.spec.trial_config import TrialConfig
 
@@ -201,7 +202,7 @@ def at_home(config: TrialConfig, home: Path) -> TrialConfig:
     model = config.model
     if not isinstance(model, Backbone) or model.weights in ("none", "imagenet"):
         return config
-    weights = str((home / Path(model.weights).expanduser()).resolve())
+    weights = str((home / expand_home(model.weights)).resolve())
     return config.model_copy(update={"model": model.model_copy(update={"weights": weights})})
 
 

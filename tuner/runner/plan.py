@@ -15,12 +15,14 @@ from tuner.search import grid
 from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
 from tuner.search.preflight import CountModel, Preflight, Size, keeping, look
+from tuner.spec.data import expand_home
 from tuner.spec.model import Backbone
 from tuner.spec.objective import Objective
 from tuner.spec.search import AnySampler, Grid
 from tuner.spec.space import Space
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import cost, per_image, weights
+from tuner.training.dataset import Dataset
 from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
 from tuner.training.precision import resolve_precision
 
@@ -106,6 +108,17 @@ def check_metrics(objectives: Sequence[Objective], classes: int) -> None:
             )
 
 
+def check_ranking(objectives: Sequence[Objective], data: Dataset) -> None:
+    """See that there is a ROC curve where the area under it is what is improved.
+
+    Raises:
+        BadInput: the validation images are all of one class, which can have been the user's own split.
+    """
+    kinds = len(set(data.labels[data.validation].tolist()))
+    if kinds < 2 and any(objective.metric == "val_roc_auc" for objective in objectives):
+        raise BadInput("search.metric: val_roc_auc needs two classes among the validation images, they have one")
+
+
 class Sizes(dict[int | None, Prepared]):
     """The decoded images by image size; a size that a configuration asks for is prepared when it first does.
 
@@ -138,13 +151,15 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     """
     at_once, device = check_devices(space)
     fixed = space.fixed
-    root = None if fixed.data.root is None else str(Path(fixed.data.root).expanduser().resolve())
+    root = None if fixed.data.root is None else str(expand_home(fixed.data.root).resolve())
     data = fixed.data.model_copy(update={"root": root})
     prepared = Sizes(lambda size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress))
     prepared[fixed.data.image_size]  # at least one, to know the images
     count = keeping(model_counter(prepared, device, fixed.search.objectives), fixed.search.rules)
     preflight = look(space, count)
-    check_batch(next(iter(prepared.values())).facts, preflight.batch_size)
+    first = next(iter(prepared.values()))
+    check_ranking(fixed.search.objectives, open_dataset(first.folder, data, fixed.seed))
+    check_batch(first.facts, preflight.batch_size)
     trials = count_trials(space)
     sampler, reason = choose_sampler(space, trials)
     return Plan(
@@ -156,7 +171,9 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
         sampler=sampler,
         sampler_reason=reason,
         trials=trials,
-        expected_epochs=expected_epochs(fixed.search, trials, preflight.epochs, seed=fixed.seed)
+        expected_epochs=expected_epochs(
+            fixed.search, trials, preflight.epochs, fixed.seed, whole=sum(start.to_the_end for start in space.starts)
+        )
         + (fixed.search.repeats - 1) * preflight.epochs,
         at_once=min(at_once, trials),
         device=device,

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from tuner.runner.plan import Plan, image_shape
 from tuner.search import grid
+from tuner.spec.parameter import Start
 from tuner.spec.search import Search
+from tuner.spec.space import Space
 from tuner.spec.text import show_range, show_span, show_time
 from tuner.training.datasets import DataFacts
 
@@ -61,7 +63,7 @@ def plan_table(plan: Plan) -> Table:
     if search.repeats > 1:
         table.add_row("", Text(f"then the best early one with {search.repeats} seeds, to know the noise"))
     for start in plan.space.starts:
-        free = "" if len(parameters) == len(start.fixed) else ", the rest sampled"
+        free = "" if _says_all(plan.space, start) else ", the rest sampled"
         given = len(start.fixed)
         table.add_row("", Text(f"first {start.label}: {given} setting{'s' * (given != 1)} given{free}"))
     each = (
@@ -75,6 +77,15 @@ def plan_table(plan: Plan) -> Table:
         f"{max(1, round(plan.disk / 1e6)):,} MB of disk",
     )
     return table
+
+
+def _says_all(space: Space, start: Start) -> bool:
+    """Whether a starting point gives every setting that the branches it takes ask for."""
+    try:
+        space.resolve(lambda parameter: start.fixed[parameter.name])
+    except KeyError:
+        return False
+    return True
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Progress:
         self._before = 0
         self._drawn = 0.0
         self._gone = False
+        self._noted = 0
         self._stopping = False
         self._columns = columns(plan.space.parameters)
 
@@ -77,6 +78,9 @@ class Progress:
                 self._gone = True
 
     def _show(self, conductor: Conductor) -> None:
+        for text, first in [*conductor.notes.items()][self._noted :]:
+            self._noted += 1
+            self._console.print(Text(f"trial {first}: {text}", style="dim"), soft_wrap=True)
         known = {trial.id for trial in self._ended}
         new = [t for t in conductor.trials.values() if t.state and t.jobs and t.id not in known]  # of this session
         self._ended.extend(new)

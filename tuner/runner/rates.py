@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
 from tuner.runner.plan import Plan
-from tuner.training import transfer
 from tuner.training.datasets import open_dataset
-from tuner.training.lr_find import Found, draw, find
+from tuner.training.lr_find import Found, draw, try_rates
 from tuner.training.trainer import Trainer
 
 STEPS = 200
@@ -24,23 +21,9 @@ def find_rate(plan: Plan, tell: Callable[[int, float, float], None] | None = Non
     """
     config = plan.space.fixed.trial()
     data = open_dataset(plan.folder(config), config.data, plan.space.fixed.seed)
-    trainer = Trainer(config, data, device=plan.device, threads=plan.threads)
-    trainer.model.train()
-    transfer.apply(trainer.model, config.train, 0)
-    batches = _batches(trainer)
-
-    def step(rate: float) -> float:
-        index, pixels = next(batches)
-        return float(trainer.step(index, pixels, rate)[0])
-
-    return find(step, steps=STEPS, tell=tell)
+    return try_rates(Trainer(config, data, device=plan.device, threads=plan.threads), steps=STEPS, tell=tell)
 
 
 def save_picture(found: Found, path: Path) -> None:
     """The curve as a PNG."""
     draw(found).savefig(path)
-
-
-def _batches(trainer: Trainer) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from trainer.batches(trainer.order())

@@ -19,6 +19,7 @@ from tuner.spec.objective import parse_constraint
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import open_dataset
+from tuner.training.latency import measure_latency_ms
 from tuner.training.trainer import Objective, Trainer
 
 BEST = "checkpoint_best"
@@ -85,12 +86,14 @@ class Stretch:
         self._rules = tuple(map(parse_constraint, job["rules"]))
         self._latency: float | None = None
         self._passed_over: list[str] = []
+        self._noted = 0
 
     def step(self) -> dict[str, Any]:
         """Train an epoch: `row`, or the first time the row that the checkpoint holds, which may have been heard before.
 
         The row says `ends` where the trial is over by its own rules. Instead of `row` there is `failure` (a trace),
-        `out_of_memory` or `no_space` (why), if so. `passed_over` lists the checkpoints that did not load, and why.
+        `out_of_memory` or `no_space` (why), if so. `passed_over` lists the checkpoints that did not load, and why;
+        `notes` what else a person should know, each sentence once.
 
         Raises:
             torch.AcceleratorError: the state of the device is doubtful, so a fresh process is wanted.
@@ -108,6 +111,9 @@ class Stretch:
             self._trainer = None
         if "out_of_memory" in result and self._job["gpu"]:
             torch.cuda.empty_cache()
+        if self._trainer and (new := self._trainer.notes[self._noted :]):
+            self._noted += len(new)
+            result["notes"] = new
         passed, self._passed_over = self._passed_over, []
         return {**result, "passed_over": passed} if passed else result
 
@@ -120,7 +126,7 @@ class Stretch:
         row: dict[str, Any] = trainer.run_epoch().as_dict()
         if job["latency"]:
             if self._latency is None:
-                self._latency = trainer.measure_latency_ms()
+                self._latency = measure_latency_ms(trainer)
             row["latency_ms"] = self._latency
         row["checkpoint_epoch"] = self._newest
         sound = all(math.isfinite(number) for number in row.values())  # else the trial has diverged

@@ -12,6 +12,8 @@ from ray import tune
 
 from tuner.runner.stretch import Stretch
 
+NESTED = ("row", "passed_over", "notes")
+
 
 class TrialTrainable(tune.Trainable):
     """Runs one job after the other; config: what `Stretch` takes, and user_path."""
@@ -33,4 +35,4 @@ class TrialTrainable(tune.Trainable):
         if row := result.get("row"):
             result["training_iteration"] = row["epoch"]
         # As text: Ray flattens nested results, and its loggers choke on NaN.
-        return {name: json.dumps(value) if name in ("row", "passed_over") else value for name, value in result.items()}
+        return {name: json.dumps(value) if name in NESTED else value for name, value in result.items()}

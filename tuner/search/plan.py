@@ -18,10 +18,11 @@ LOOKS = 30
 """Epochs at which the median rule is asked, which judges at every one."""
 
 
-def expected_epochs(search: Search, trials: int, full: int, seed: int = 0) -> int:
+def expected_epochs(search: Search, trials: int, full: int, seed: int = 0, whole: int = 0) -> int:
     """Epochs that `trials` trials of at most `full` epochs will take: simulated races of trials of random quality.
 
-    Scores rise to the trial's quality, to 63% of it in a tenth of the training; only the median rule cares how.
+    Scores rise to the trial's quality, to 63% of it in a tenth of the training; only the median rule cares how. The
+    first `whole` trials are never stopped.
     """
     scheduler = search.scheduler
     if isinstance(scheduler, NoScheduler | Pbt):
@@ -35,7 +36,8 @@ def expected_epochs(search: Search, trials: int, full: int, seed: int = 0) -> in
         judge = make_scheduler(scheduler, full=full, seed=seed + race).judge
         for trial in range(few):
             quality = chance.random()
-            total += next((epoch for epoch, risen in judged if judge(str(trial), epoch, quality * risen).stop), full)
+            stops = (epoch for epoch, risen in judged if judge(str(trial), epoch, quality * risen).stop)
+            total += next(stops, full) if trial >= whole else max([full, *stops])
     return round(total / races * trials / few)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -48,6 +50,11 @@ ROOTS = {
     "npz": "a file with arrays of images and labels",
     "csv": "a file with columns path and label",
 }
+
+
+def expand_home(path: str) -> Path:
+    """A path as it is written: `~` is a home directory, but where there is no such user it stays what it says."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser raises a RuntimeError there)
 
 
 class Data(Section):

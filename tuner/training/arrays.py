@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, HypertuneError, Problem
-from tuner.spec.data import Data
+from tuner.spec.data import Data, expand_home
 from tuner.training.piles import NOT_DRAWN, Pile, Piles, Source, carved, has_own
 
 SPLITS = ("train", "val", "test")
@@ -30,14 +32,17 @@ def npz(data: Data, seed: int) -> Source:
     Raises:
         BadInput: with all that is wrong with the file.
     """
-    path = Path(data.root or ".").expanduser().resolve()
+    path = expand_home(data.root or ".").resolve()
     wanted = [f"{split}_{what}" for split in SPLITS for what in ("images", "labels")] + ["images", "labels", "classes"]
     try:
-        with np.load(path, allow_pickle=False) as file:
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            raise ValueError("a single array without a name; save it and its labels with np.savez")
+        with opened as file:
             arrays = {name: file[name] for name in wanted if name in file.files}
             others = sorted(set(file.files) - set(wanted))
         stamp = path.stat()
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         rule = f"cannot be read ({error}); data.root must name an .npz file with arrays of images and labels"
         raise BadInput([Problem(str(path), 0, 0, rule)]) from error
     splits = {split: {w: arrays.get(f"{split}_{w}") for w in ("images", "labels")} for split in SPLITS}
@@ -121,6 +126,7 @@ def _check(parts: Mapping[str, Any], classes: Any, where: str) -> Piles:
         BadInput: with all that is wrong.
     """
     problems: list[str] = []
+    given_names = None if classes is None else _labels(classes, "classes", problems)
     items = {split: _items(images, f"{split} images", problems) for split, (images, _) in parts.items()}
     labels = {split: _labels(given, f"{split} labels", problems) for split, (_, given) in parts.items()}
     for split in parts:
@@ -132,7 +138,7 @@ def _check(parts: Mapping[str, Any], classes: Any, where: str) -> Piles:
         problems.append("the splits differ; all must be arrays of one size and one number of channels, or all paths")
     if problems:
         raise BadInput([Problem(where, 0, 0, problem) for problem in problems])
-    names, numbers = _name_classes(labels, classes, where)
+    names, numbers = _name_classes(labels, given_names, where)
     piles = {split: Pile(items[split], numbers[split]) for split in parts}
     return Piles(names, piles["train"], piles.get("val"), piles.get("test"))
 
@@ -140,7 +146,7 @@ def _check(parts: Mapping[str, Any], classes: Any, where: str) -> Piles:
 def _items(images: Any, what: str, problems: list[str]) -> Any:
     if isinstance(images, Sequence) and not isinstance(images, str) and images:
         if all(isinstance(path, str | Path) for path in images):
-            return [str(Path(path).expanduser().absolute()) for path in images]
+            return [str(expand_home(str(path)).absolute()) for path in images]
         problems.append(f"{what} must be a uint8 array or paths of files, not a list of {type(images[0]).__name__}")
         return None
     if not isinstance(images, np.ndarray):
@@ -161,7 +167,11 @@ def _items(images: Any, what: str, problems: list[str]) -> Any:
 
 
 def _labels(labels: Any, what: str, problems: list[str]) -> NDArray[Any] | None:
-    array = np.asarray(labels)
+    try:
+        array = np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of different lengths, a tensor elsewhere
+        problems.append(f"{what} must be whole numbers or text of shape (N,), not {type(labels).__name__}: {error}")
+        return None
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iuU":
@@ -171,23 +181,29 @@ def _labels(labels: Any, what: str, problems: list[str]) -> NDArray[Any] | None:
 
 
 def _name_classes(
-    labels: Mapping[str, Any], given: Any, where: str
+    labels: Mapping[str, Any], given: NDArray[Any] | None, where: str
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """Class names, and labels as places in them; without names a class is called as its label."""
     present = np.unique(labels["train"])
-    names = tuple(map(str, present.tolist() if given is None else given))
+    names = tuple(map(str, (present if given is None else given).tolist()))
     if given is not None and present.dtype.kind != "U":
         values = np.arange(len(names))
         rule = f"there are {len(names)} classes, so that labels are 0 to {len(names) - 1}"
     else:
         values = present if given is None else np.array(names)
-        rule = "no training image has it"
+        rule = "no training image has it" if given is None else "classes does not name it"
     problems = []
     if len(values) < 2:
         problems.append(f"only {len(values)} class; there must be two or more")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        problems.append(f"classes: {', '.join(twice[:5])} more than once; each class has a name of its own")
     numbers = {}
     for split, found in labels.items():
-        if strange := np.setdiff1d(found.astype(values.dtype) if values.dtype.kind == "U" else found, values).tolist():
+        if (found.dtype.kind == "U") != (present.dtype.kind == "U"):
+            problems.append(f"{split} labels are {found.dtype}, train labels {present.dtype}; all text, or all numbers")
+            continue
+        # Nothing is cast to the dtype of `values`: shorter text would cut catfish down to cat.
+        if strange := np.setdiff1d(found, values).tolist():
             problems.append(f"{split} labels: {', '.join(map(str, strange[:5]))}: {rule}")
             continue
         order = np.argsort(values, kind="stable")
@@ -215,6 +231,6 @@ def stamp(path: str) -> tuple[str, int, int]:
     """What tells whether a file changed: path, bytes, mtime_ns; zeros where it is absent, which decoding will say."""
     try:
         found = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that cannot be one, too
         return path, 0, 0
     return path, found.st_size, found.st_mtime_ns

@@ -20,6 +20,7 @@ from tuner.spec.transforms import arguments_of
 from tuner.training.images import Images
 from tuner.training.per_image import PerImage
 from tuner.training.transforms import (
+    GREY,
     PADDING,
     Affine,
     BrightnessContrast,
@@ -110,7 +111,7 @@ def _part(name: str, section: Any, images: Images) -> Flip | Crop | Step:
         case "VerticalFlip":
             return Flip(1, section.p)
         case "RandomCrop":
-            return Crop(section.padding, section.p, images.mean * 255)
+            return Crop(section.padding, section.p, images.colour)
         case "Affine" | "ShiftScaleRotate" | "Rotate":
             if section.interpolation == "linear" and section.border_mode in PADDING and not _balanced(section):
                 fill = fill_of(section.fill, channels, device) if np.any(section.fill) else None
@@ -125,7 +126,8 @@ def _part(name: str, section: Any, images: Images) -> Flip | Crop | Step:
                 return BrightnessContrast(*limits, section.brightness_by_max, section.p)
         case "ColorJitter":
             if arguments["saturation"] == (1, 1) and arguments["hue"] == (0, 0):
-                return Jitter(arguments["brightness"], arguments["contrast"], section.p)
+                shares = torch.tensor(GREY if channels == 3 else (1.0,), device=device)
+                return Jitter(arguments["brightness"], arguments["contrast"], section.p, shares)
     return PerImage(name, section, images.shape[0], channels)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -134,10 +135,11 @@ def _decode(folder: Path, name: str, pile: Pile, form: _Form, told: Callable[[in
 def _index(folder: Path, name: str, pile: Pile, form: _Form, told: Callable[[int], None]) -> _Found:
     """Open all images of a pile without decoding them, but for a sample of the search images.
 
-    What is damaged behind the first bytes is found when it is decoded. Files are told apart by name and size.
+    What is damaged behind the first bytes is found when it is decoded. Files are told apart by their paths below the
+    folder of all, their sizes and the pixels of the sample: not by the time of change, which a copy does not keep.
     """
     kept, unreadable = open_all(pile.items, told)
-    channels = form.channels or 3
+    channels, digests = form.channels or 3, [form.resize.encode()]
     if name == "search":
         positions = np.flatnonzero(kept)
         sample = positions[:: max(1, -(-len(positions) // SAMPLE))]
@@ -145,13 +147,16 @@ def _index(folder: Path, name: str, pile: Pile, form: _Form, told: Callable[[int
         files = [str(pile.items[i]) for i in sample.tolist()]
         decoded = decode_all(files, path, form.size, form.resize, channels, lambda done: None)
         channels = form.channels or (1 if drop_colour(path) else 3)
-        np.save(folder / "search_moments.npy", _summarise(np.load(path, mmap_mode="r"))[1])
+        seen, moments = _summarise(np.load(path, mmap_mode="r"))
+        digests += seen
+        np.save(folder / "search_moments.npy", moments)
         path.unlink()
         for place, reason in decoded.unreadable.items():
             kept[sample[place]], unreadable[int(sample[place])] = False, reason
         np.save(folder / "search_sample.npy", np.cumsum(kept)[sample[decoded.kept]] - 1)  # places among those kept
-    names = (Path(str(pile.items[i])) for i in np.flatnonzero(kept).tolist())
-    digests = [repr((path.name, path.stat().st_size)).encode() for path in names]
+    files = [str(pile.items[i]) for i in np.flatnonzero(kept).tolist()]
+    root = os.path.commonpath([str(Path(str(item)).parent) for item in pile.items])
+    digests += [repr((file.removeprefix(root), Path(file).stat().st_size)).encode() for file in files]
     return _Found(kept, unreadable, digests, channels)
 
 

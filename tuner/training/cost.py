@@ -15,7 +15,7 @@ from tuner.errors import BadInput, Infeasible, Problem
 from tuner.spec.model import AnyModel
 from tuner.spec.trial_config import TrialConfig
 from tuner.training.dataset import Dataset
-from tuner.training.memory import MIB
+from tuner.training.memory import MIB, images_at_once
 from tuner.training.networks import ONE_IMAGE, counting_device, make_network, needs_two_images, without_rates
 from tuner.training.trainer import Trainer
 from tuner.training.transfer import trainable_stages
@@ -89,7 +89,8 @@ def count(config: TrialConfig, *, classes: int, image_size: int, channels: int, 
     outputs = max(model.largest, sum(part.outputs for part in learning))
     # Twice: 1.7 to 3.0 times what autograd keeps of eleven networks, ours and torchvision's; gradients need the rest.
     batch = 2 * train.batch_size * outputs * BYTES[precision]
-    return Cost(model.params, model.multiply_adds, (weights + batch) / MIB, 4 * model.stored / MIB)
+    looked = 2 * images_at_once(image_size, train.batch_size) * model.largest * BYTES[precision]  # in validation
+    return Cost(model.params, model.multiply_adds, (weights + max(batch, looked)) / MIB, 4 * model.stored / MIB)
 
 
 @lru_cache(maxsize=4096)

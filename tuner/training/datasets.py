@@ -20,14 +20,15 @@ from tuner.training.sources import find_source
 from tuner.training.split import find_problems, split
 from tuner.training.stream import Pixels, Streamed, read_files
 
-FORMAT = 2  # of the cache; raise it when the same files would give other pixels
+FORMAT = 3  # of the cache; raise it when the same files would give other pixels or another fingerprint
 
 
 @dataclass(frozen=True)
 class DataFacts:
     """What is known of a prepared dataset.
 
-    fingerprint: hash of pixels, labels and class names, those of the test images included. train, validation, test:
+    fingerprint: hash of pixels, labels and class names, those of the test images included; where the images stay
+    files, of their paths below the folder of all, their sizes and a sample of their pixels. train, validation, test:
     numbers of images, after `subset` and `val_fraction`. unreadable: number of files left out; unreadable_files: the
     first few, each with the reason. warnings: what a user should know before the search starts.
     """
@@ -163,7 +164,7 @@ def _pixels(folder: Path, name: str, meta: dict[str, Any]) -> Pixels:
         images: NDArray[np.uint8] = np.load(folder / f"{name}_images.npy", mmap_mode="r")
         return images
     files = read_files(folder / f"{name}_files.json") or []
-    return Streamed(files, meta["image_size"], meta["channels"], meta["resize"])
+    return Streamed(files, meta["image_size"], meta["channels"], meta["resize"], folder.name)
 
 
 def _moments(folder: Path, train: NDArray[np.int64], meta: dict[str, Any]) -> NDArray[np.int64]:

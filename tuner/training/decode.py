@@ -67,7 +67,8 @@ def _check_pixels(image: Image.Image) -> None:
 
 def _plain(image: Image.Image) -> Image.Image:
     # To a mode that turns into grey or RGB without losing anything that can be seen.
-    if image.mode.startswith("I;16"):
+    # Pillow brings 16-bit grey of a PGM to 0 to 65535 and calls it I, as if it had 32 bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("I", "F"):
         raise ValueError("32 bits a pixel have no agreed white; save it with 8 or 16")
@@ -179,7 +180,7 @@ def _workers(items: Items) -> int:
     # Pillow lets go of the GIL while it decodes, but small images spend their time outside of it.
     if isinstance(items, np.ndarray) or not items:
         return 1
-    with suppress(OSError):  # decode() will say which file is gone
+    with suppress(OSError, ValueError):  # decode() will say which file is gone, or has a NUL in its name
         sizes = [Path(item).stat().st_size for item in _evenly(items, 50)]
         return (os.cpu_count() or 1) if median(sizes) > SMALL_FILE else 1
     return 1

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from tuner.errors import Problem
 from tuner.training.decode import SUFFIXES
 
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Folders of splits, and what else they are called; upper and lower case alike."""
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -57,22 +60,22 @@ def scan(root: Path) -> ImageFolder:
         OSError: a folder cannot be listed.
     """
     if not root.is_dir():
-        problem = Problem(
-            str(root), 0, 0, "no such folder; data.root must name the folder that holds the class folders"
-        )
-        return ImageFolder((), (), Listing([], np.empty(0, np.int64), []), None, None, (problem,), ())
+        rule = "no such folder; data.root must name the folder that holds the class folders"
+        return _refused(Problem(str(root), 0, 0, rule))
     seen, problems, warnings = _Seen(), [], []
     top = _folders(root, seen)
     # A class may be called train: only class folders inside make it a split.
     divided = "train" in top and bool(_folders(root / "train", seen))
     base = root / "train" if divided else root
     classes = tuple(_folders(base, seen))
+    if misnamed := _misnamed(root, top, divided, seen):
+        return _refused(*misnamed)
     if not classes:
         problems.append(Problem(str(base), 0, 0, "no class folders in it; put the images of each class into a folder"))
     if len(classes) == 1:
         problems.append(Problem(str(base), 0, 0, f"only one class, {classes[0]!r}; there must be two or more"))
     if divided:
-        unused = [f"{name}/" for name in top if name not in ("train", "val", "test")]
+        unused = [f"{name}/" for name in top if name not in SPLITS]
         if unused:
             warnings.append(f"{root}: {', '.join(unused)} not used; beside train/ only val/ and test/ are read")
     elif beside := [f"{name}/" for name in top if name in ("val", "test")]:
@@ -100,6 +103,21 @@ def scan(root: Path) -> ImageFolder:
         warnings.append(f"{root}: {seen.others.total()} files that are no images were left out ({kinds})")
     places = tuple(str(base / name) for name in classes)
     return ImageFolder(classes, places, train, splits.get("val"), splits.get("test"), tuple(problems), tuple(warnings))
+
+
+def _refused(*problems: Problem) -> ImageFolder:
+    return ImageFolder((), (), Listing([], np.empty(0, np.int64), []), None, None, problems, ())
+
+
+def _misnamed(root: Path, top: list[str], divided: bool, seen: _Seen) -> list[Problem]:
+    # Splits under other names: taken for classes, or left out beside train/, they would spoil every score. Without
+    # train/ they are classes all the same if other classes are beside them.
+    meant = {name: split for name in top for split, known in SPLITS.items() if name.casefold() in known}
+    holding = [name for name in meant if _folders(root / name, seen)]
+    if not divided and holding != top:
+        return []
+    rule = "is called like a split, not like a class; rename it to {}/, or move it out of here"
+    return [Problem(str(root / name), 0, 0, rule.format(meant[name])) for name in holding if name not in SPLITS]
 
 
 def _folders(path: Path, seen: _Seen) -> list[str]:

@@ -81,7 +81,7 @@ class Steps:
         if why := find_obstacle(trainer, self.way, can_capture=self.capture is not None):
             self._fall_back(why)
 
-    def __call__(self, index: Tensor, pixels: Tensor, lr: float, *, update: bool) -> Found:
+    def __call__(self, index: Tensor, pixels: Tensor, lr: float, *, update: bool, window: int) -> Found:
         """One step at this rate; what it takes and returns: as `Trainer.step`."""
         if self.way != "off" and self._conditions(index) != self._tried:
             self._try(index, pixels)
@@ -89,7 +89,7 @@ class Steps:
             self._tried = self._conditions(index)
         set_rate(self.trainer.optimizer, lr)
         if self._captured is None or self._inputs is None:
-            return self.trainer.learn(self.network, index, pixels, update=update)
+            return self.trainer.learn(self.network, index, pixels, update=update, window=window)
         for place, value in zip(self._inputs, (index, pixels), strict=True):
             place.copy_(value)
         replay, (loss, hit) = self._captured
@@ -114,12 +114,12 @@ class Steps:
                 self._inputs = inputs = index.clone(), pixels.clone()
                 place_rates(trainer.optimizer, on_device=True)
                 self._captured = self.capture(
-                    lambda: trainer.learn(trainer.model, *inputs, update=True),
+                    lambda: trainer.learn(trainer.model, *inputs, update=True, window=1),
                     [trainer.generators[name] for name in ("augment", "mix")],
                 )
             else:
                 self.network = self.compiler(trainer.model)
-                trainer.learn(self.network, index, pixels, update=True)
+                trainer.learn(self.network, index, pixels, update=True, window=1)
             before.rewind()
         except Exception as error:  # whatever torch or a user's network raises; run plainly, a wrong step raises again
             if before:
@@ -166,6 +166,8 @@ def place_rates(optimizer: torch.optim.Optimizer, *, on_device: bool) -> None:
     for group in optimizer.param_groups:
         device = group["params"][0].device
         group["lr"] = torch.tensor(float(group["lr"]), device=device) if on_device else float(group["lr"])
+        if "capturable" in group:  # Adam and AdamW refuse a capture without, although a fused update is the same
+            group["capturable"] = on_device
 
 
 class Snapshot:

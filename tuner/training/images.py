@@ -42,6 +42,7 @@ class Images:
             # DLPack takes a read-only memory map without a copy; nothing here writes into it.
             self.stored = from_dlpack(dataset.images).view(-1, size * size * channels).to(device)
         self.mean = torch.tensor(dataset.mean if mean is None else mean, dtype=torch.float32, device=device)
+        self.colour = 255 * torch.tensor(dataset.mean, dtype=torch.float32, device=device)  # the images' mean
         # A channel that hardly varies (under one grey level) is not blown up to unit variance.
         self.std = torch.tensor(dataset.std if std is None else std, dtype=torch.float32, device=device).clamp_min(
             1 / 255

@@ -9,6 +9,12 @@ from pathlib import Path
 import torch
 
 MIB = 2.0**20
+MOST_IMAGES, MOST_PIXELS = 256, 2**20  # of a batch that is only looked at; 113 images of 96 x 96, 20 of 224 x 224
+
+
+def images_at_once(side: int, batch_size: int = 1) -> int:
+    """Images (side, side) of a batch without a way back: beyond these no faster, and never more than training takes."""
+    return max(batch_size, min(MOST_IMAGES, MOST_PIXELS // side**2), 1)
 
 
 def reset_peak(device: torch.device) -> None:

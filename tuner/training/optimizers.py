@@ -84,7 +84,13 @@ def build_nadam(config: NAdam, groups: Groups) -> torch.optim.Optimizer:
 
 def build_sgd(config: Sgd, groups: Groups) -> torch.optim.Optimizer:
     """Stochastic gradient descent."""
-    return torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    optimizer = torch.optim.SGD(groups, momentum=config.momentum, nesterov=config.nesterov, fused=True)
+    if config.momentum:
+        # From the start, as the fused update takes those of all parameters that have a gradient, or none: a stage that
+        # is unfrozen later would have none beside others that do. From zero the first step is the gradient, as torch's.
+        for parameter in (p for group in groups for p in group["params"]):
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def build_rmsprop(config: RmsProp, groups: Groups) -> torch.optim.Optimizer:

@@ -16,7 +16,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.data import Data
+from tuner.spec.data import Data, expand_home
 from tuner.training.cache import cache_root
 from tuner.training.decode import Items
 from tuner.training.piles import NOT_DRAWN, Pile, Piles, Source, carved, has_own
@@ -327,7 +327,7 @@ def published(name: str, data: Data, seed: int) -> Source:
         BadInput: (on load) it is not there and cannot be fetched, or it was cut short.
     """
     entry = PUBLISHED[name]
-    root = Path(data.root).expanduser().absolute() if data.root else cache_root(None) / "downloads"
+    root = expand_home(data.root).absolute() if data.root else cache_root(None) / "downloads"
     return Source(
         lambda: _load(name, entry, root),
         {"root": str(root), **(carved(data, seed) if entry.test is None else {})},

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.data import Data
+from tuner.spec.data import Data, expand_home
 from tuner.training.arrays import npz, own_function
 from tuner.training.folder import Listing, scan
 from tuner.training.piles import DRAWN, NOT_DRAWN, Pile, Piles, Source, carved, has_own
@@ -60,7 +59,7 @@ def image_folder(data: Data, seed: int) -> Source:
     Raises:
         BadInput: with all that is wrong with the folder.
     """
-    root = Path(data.root or ".").expanduser().resolve()
+    root = expand_home(data.root or ".").resolve()
     try:
         found = scan(root)
     except OSError as error:

@@ -33,15 +33,16 @@ class Streamed:
     """Images as files, with the shape that they have once decoded: uint8 (N, size, size, channels).
 
     files: paths, in the order of the images. What decodes them is the same function that fills the memory map, so that
-    both ways give the same pixels.
+    both ways give the same pixels. key: another one where a file may have changed.
     """
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, files: Sequence[str], size: int, channels: int, resize: Resize) -> None:
+    def __init__(self, files: Sequence[str], size: int, channels: int, resize: Resize, key: str = "") -> None:
         # One array of bytes, not a list: a list's reference counts would be written to, and copied, in every process.
         self._files = np.array([os.fsencode(file) for file in files])
         self._resize: Resize = resize
+        self.key = key
         self.shape = (len(files), size, size, channels)
 
     def __len__(self) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 from pathlib import Path
 
 import numpy as np
 
 from tuner.errors import BadInput, Problem
-from tuner.spec.data import Data
+from tuner.spec.data import Data, expand_home
 from tuner.spec.nearest import did_you_mean
 from tuner.training.arrays import SPLITS, stamp
 from tuner.training.piles import NOT_DRAWN, Pile, Piles, Source, carved, has_own
@@ -24,7 +25,7 @@ def table(data: Data, seed: int) -> Source:
     Raises:
         BadInput: with all that is wrong with the file, each with its line.
     """
-    path = Path(data.root or ".").expanduser().resolve()
+    path = expand_home(data.root or ".").resolve()
     problems: list[Problem] = []
     rows = _read(path, problems)
     train_labels = {label for _, _, label, split in rows if split == "train"}
@@ -40,7 +41,7 @@ def table(data: Data, seed: int) -> Source:
             problems.append(Problem(str(path), line, 0, f"no such file, or an empty one: {file}"))
     if problems:
         raise BadInput(sorted(problems))
-    whole = all(label.lstrip("-").isdecimal() for label in train_labels)
+    whole = all(re.fullmatch(r"-?\d{1,18}", label) for label in train_labels)
     classes = tuple(sorted(train_labels, key=(lambda label: (int(label), label)) if whole else None))
     numbers = {label: number for number, label in enumerate(classes)}
     piles = {}
@@ -74,9 +75,12 @@ def _read(path: Path, problems: list[Problem]) -> list[Row]:
             for row in [] if problems else reader:
                 line, label, split = reader.line_num, (row["label"] or "").strip(), (row.get("split") or "").strip()
                 name = (row["path"] or "").strip()
-                place = str((path.parent / Path(name).expanduser()).absolute())
+                place = str((path.parent / expand_home(name)).absolute())
                 if not name or not label:
                     problems.append(Problem(str(path), line, 0, f"no {'path' if not name else 'label'}"))
+                elif "\0" in name:
+                    rule = f"the path {name!r} has a NUL in it; save the csv anew as UTF-8 text"
+                    problems.append(Problem(str(path), line, 0, rule))
                 elif "split" in row and split not in SPLITS:
                     rule = f"split must be train, val or test, not {split!r}{did_you_mean(split, SPLITS)}"
                     problems.append(Problem(str(path), line, 0, rule))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,6 +17,7 @@ from tuner.errors import BadInput, Infeasible
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import memory, transfer, weights
 from tuner.training.augment import Augmenter
+from tuner.training.cnn import Whitened
 from tuner.training.dataset import Dataset
 from tuner.training.ema import Ema
 from tuner.training.graph import Steps
@@ -34,7 +34,7 @@ from tuner.training.stopping import StoppingState, hear
 # Looking at a loss makes a GPU wait, so a trial that diverged is noticed there at the end of its epoch; on a CPU within
 # so many steps.
 STEPS_BETWEEN_CHECKS = 50
-VALIDATION_BATCH = 256
+PREPARED_PIXELS = 2**22  # a whitening layer is fitted to; 4,096 images of 32 x 32
 CLEAN_SHARE, CLEAN_LEAST, CLEAN_MOST = 1 / 16, 256, 1000
 """Training images that are looked at without augmentation after each epoch: about 2% of its time."""
 
@@ -102,6 +102,7 @@ class Trainer:
         self.model: nn.Module = model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.params = sum(p.numel() for p in self.model.parameters())
         self.optimizer = make_optimizer(train, self.model)
+        self.learning = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.scaler = torch.GradScaler(self.device.type, enabled=self.precision == "fp16")
         self.ema = Ema(self.model, train.ema) if train.ema else None
         self.plateau = PlateauState()
@@ -122,10 +123,13 @@ class Trainer:
         self.validation_index = from_dlpack(dataset.validation).to(self.device)
         clean = int(min(max(len(dataset.train) * CLEAN_SHARE, CLEAN_LEAST), CLEAN_MOST, len(dataset.train)))
         self.clean_index = self.train_index[:: len(dataset.train) // clean][:clean]
-        balanced = train.class_weights == "balanced"
+        # Of classes as they are drawn: balanced sampling leaves nothing to weigh.
+        balanced = train.class_weights == "balanced" and train.sampling != "balanced"
         self.class_weights = balanced_weights(self.labels[self.train_index], self.classes) if balanced else None
-        if hasattr(self.model, "prepare"):
-            self.model.prepare(self.images.batch(self.train_index[: 5 * CLEAN_MOST]).float())
+        if isinstance(self.model, Whitened):
+            few = min(len(self.train_index), max(1, PREPARED_PIXELS // dataset.image_size**2))
+            spread = self.train_index[:: len(self.train_index) // few][:few]  # they may lie class by class
+            self.model.prepare(self.images.batch(spread).float())
         self.run_step = Steps(self)
 
     @property
@@ -143,7 +147,7 @@ class Trainer:
         order = self.order()
 
         self.model.train()
-        transfer.apply(self.model, train, self.epoch)
+        transfer.apply(self.model, train, self.epoch, self.learning)
         with _lend_global(self.generators["dropout"]):
             for step, (index, pixels) in enumerate(self.batches(order)):
                 done = self.epoch * self.steps + step
@@ -151,7 +155,8 @@ class Trainer:
                     train.schedule, train.optimizer.lr, done, train.epochs * self.steps, self.steps, self.plateau.factor
                 )
                 update = (step + 1) % train.accumulate == 0 or step + 1 == self.steps
-                loss, hit = self.step(index, pixels, lr, update=update)
+                window = min(train.accumulate, self.steps - step // train.accumulate * train.accumulate)
+                loss, hit = self.step(index, pixels, lr, update=update, window=window)
                 # Kept on the device and read after the epoch: no step waits for a number.
                 losses.append(loss)
                 right.append(hit)
@@ -188,18 +193,23 @@ class Trainer:
             return ((index, index) for index in order)  # `learn` looks them up by itself
         return zip(order, self.images.batches(order), strict=True)
 
-    def step(self, index: Tensor, pixels: Tensor, lr: float, *, update: bool = True) -> tuple[Tensor, Tensor]:
+    def step(
+        self, index: Tensor, pixels: Tensor, lr: float, *, update: bool = True, window: int = 1
+    ) -> tuple[Tensor, Tensor]:
         """One batch forward and back, and with `update` a step of the optimiser at this rate.
 
         index (N,) says which images they are, pixels are theirs, uint8 (N, S, S, C), if they are read from files.
-        Returns the loss and how right each prediction is (N,), both on the device.
+        window: batches whose gradients an update sums up. Returns the loss and how right each prediction is (N,), both
+        on the device.
         """
-        found = self.run_step(index, pixels, lr, update=update)
+        found = self.run_step(index, pixels, lr, update=update, window=window)
         if update and self.ema:  # by itself, as its decay is another number in each step
             self.ema.update(self.model)
         return found
 
-    def learn(self, network: nn.Module, index: Tensor, pixels: Tensor, *, update: bool) -> tuple[Tensor, Tensor]:
+    def learn(
+        self, network: nn.Module, index: Tensor, pixels: Tensor, *, update: bool, window: int
+    ) -> tuple[Tensor, Tensor]:
         """What a step does on the device, as graph.py captures it; network: the model, or compiled from it."""
         train = self.config.train
         labels, others, share = self.labels[index], None, None
@@ -214,13 +224,13 @@ class Trainer:
                 p=train.mix_p,
                 generator=self.generators["mix"],
             )
-            with self._autocast():
+            with self.autocast():
                 logits = network(images)
         else:
-            with self._autocast():
+            with self.autocast():
                 logits = self.model.get_submodule("head")(self.features.batch(index))
         loss = mixed_loss(logits, labels, others, share, smoothing=train.label_smoothing, weights=self.class_weights)
-        self.scaler.scale(loss / train.accumulate).backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss / window).backward()  # type: ignore[no-untyped-call]
         if update:
             self._clip()
             self.scaler.step(self.optimizer)
@@ -257,9 +267,9 @@ class Trainer:
             return
         self.scaler.unscale_(self.optimizer)
         if train.clip_value is not None:
-            nn.utils.clip_grad_value_(self.model.parameters(), train.clip_value)
+            nn.utils.clip_grad_value_(self.learning, train.clip_value)
         if train.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), train.clip_norm)
+            nn.utils.clip_grad_norm_(self.learning, train.clip_norm)
 
     def _look(self) -> tuple[Scores, Scores | None, float]:
         """Validation scores, those of the raw weights where the averaged ones count, accuracy on clean images."""
@@ -269,10 +279,10 @@ class Trainer:
 
     def _score(self, index: Tensor) -> Scores:
         self.model.eval()
-        logits = []
+        logits, few = [], memory.images_at_once(self.images.shape[0], self.batch_size)
         with torch.inference_mode():
-            for part in index.chunk(math.ceil(len(index) / VALIDATION_BATCH)):
-                with self._autocast():
+            for part in index.chunk(math.ceil(len(index) / few)):
+                with self.autocast():
                     if self.features is None:
                         logits.append(self.model(self.images.batch(part)).float())
                     else:
@@ -291,7 +301,8 @@ class Trainer:
             value = float(metrics.as_dict()[self.objective.metric])
             self.stopping = hear(train.early_stopping, self.stopping, metrics, value * self.objective.sign)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Around what is computed in the precision that trains."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.precision != "fp32")
 
     # ------------------------------------------------------------ going on
@@ -336,7 +347,7 @@ class Trainer:
         self.model.load_state_dict(model)
         if self.ema:
             self.ema.load_state_dict(ema)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        parameters = self.learning
         values: dict[int, dict[str, Tensor]] = {}
         for name, value in optimizer.items():
             number, key = name.split(".", 1)
@@ -345,8 +356,9 @@ class Trainer:
             same = value.shape == parameter.shape
             values.setdefault(int(number), {})[key] = torch.empty_like(parameter).copy_(value) if same else value
         if kind in ("sgd", "rmsprop") and getattr(self.config.train.optimizer, "momentum", False):
-            for position, each in values.items():  # RMSprop would look for one that a rate of 0 never made
-                each.setdefault("momentum_buffer", torch.zeros_like(parameters[position]))
+            # RMSprop would look for one that a rate of 0 never made, SGD for those of stages that are frozen yet.
+            for position in range(len(parameters)) if kind == "sgd" else [*values]:
+                values.setdefault(position, {}).setdefault("momentum_buffer", torch.zeros_like(parameters[position]))
         self.optimizer.load_state_dict({"state": values, "param_groups": self.optimizer.state_dict()["param_groups"]})
         for name, value in generators.items():
             self.generators[name].set_state(value)
@@ -354,24 +366,6 @@ class Trainer:
         self.plateau = PlateauState(**state["plateau"])
         self.stopping = StoppingState(**state["stopping"])
         self.epoch = state["epoch"]
-
-    def measure_latency_ms(self) -> float:
-        """Milliseconds that one image takes on this device: the median of 30 forward passes, 5 before to warm up.
-
-        Batch normalisation and dropout as in use, in the precision that trains; nothing that trains is touched.
-        """
-        torch.set_num_threads(self.threads)
-        self.model.eval()
-        image, taken = self.images.batch(self.validation_index[:1]), []
-        with torch.inference_mode():
-            for _ in range(5 + 30):
-                start = time.perf_counter()
-                with self._autocast():
-                    self.model(image)
-                if self.device.type == "cuda":
-                    torch.cuda.synchronize(self.device)
-                taken.append(time.perf_counter() - start)
-        return 1000 * statistics.median(taken[5:])
 
 
 def _select(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:

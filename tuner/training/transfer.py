@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from tuner.spec.trial_config import TrialConfig
 from tuner.training import weights
 from tuner.training.cache import build_once, cache_root
 from tuner.training.dataset import Dataset
+from tuner.training.memory import images_at_once
 from tuner.training.precision import DTYPES, Precision
+from tuner.training.stream import Streamed
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
-AT_ONCE = 256  # images
 VALUES = "features.npy"
 
 
@@ -55,17 +56,19 @@ def list_learnable(network: nn.Module, train: Train) -> list[list[nn.Parameter]]
     return [*found, [p for p in network.get_submodule("head").parameters() if p.requires_grad]]
 
 
-def apply(network: nn.Module, train: Train, epoch: int) -> None:
+def apply(network: nn.Module, train: Train, epoch: int, learning: Iterable[nn.Parameter]) -> None:
     """Freezes what does not learn at this epoch, counted from 0; to be called after `network.train()`.
 
     A frozen stage computes as in use: its norms keep their statistics, nothing is dropped. With `freeze_norm` so do
-    the batch norms of stages that learn.
+    the batch norms of stages that learn. learning: parameters that ever learn; what else came frozen stays so.
     """
+    known = set(learning)
     stages = stages_of(network)
     frozen = len(stages) - trainable_stages(train, len(stages), epoch)
     for number, stage in enumerate(stages):
         if train.unfreeze or train.trainable != "all":
-            stage.requires_grad_(number >= frozen)
+            for parameter in known.intersection(stage.parameters()):
+                parameter.requires_grad_(number >= frozen)
         if number < frozen:
             stage.eval()
         for norm in _still_norms(stage, train):
@@ -124,7 +127,8 @@ def features_once(
     rows = np.union1d(dataset.train, dataset.validation)
     normalised = weights.preprocessing(config, dataset.channels) or (dataset.mean, dataset.std)
     body = config.model.model_dump(exclude={"hidden", "dropout", "weights"})
-    facts = [body, dataset.fingerprint, dataset.image_size, normalised, precision, device.type]
+    files = dataset.images.key if isinstance(dataset.images, Streamed) else None  # a fingerprint read not all of them
+    facts = [body, dataset.fingerprint, files, dataset.image_size, normalised, precision, device.type]
     key = hashlib.blake2b(json.dumps(facts, sort_keys=True).encode(), digest_size=16)
     key.update(rows.astype("<i8").tobytes())
     for value in network.get_submodule("body").state_dict().values():
@@ -134,8 +138,9 @@ def features_once(
         network.eval()
         made = None
         with torch.inference_mode(), torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
-            for start in range(0, len(rows), AT_ONCE):
-                part = rows[start : start + AT_ONCE]
+            few = images_at_once(dataset.image_size)
+            for start in range(0, len(rows), few):
+                part = rows[start : start + few]
                 given = batch(torch.from_numpy(part).to(device))
                 features: NDArray[np.float32] = network.features(given).float().cpu().numpy()  # type: ignore[operator]
                 if made is None:

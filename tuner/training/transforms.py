@@ -319,17 +319,18 @@ class Jitter:
     brightness: tuple[float, float]
     contrast: tuple[float, float]
     p: float
+    shares: Tensor
+    """Of the channels in a pixel's grey."""
 
     def __call__(self, values: Tensor, draw: Draw) -> Tensor:
         """Values as floats, cut to 0 to 255."""
-        count, channels = len(values), values.shape[3]
+        count = len(values)
         used = draw.chance(count, self.p)
         brightness = _each(torch.where(used, draw.uniform(count, *self.brightness), 1))
         contrast = _each(torch.where(used, draw.uniform(count, *self.contrast), 1))
         first = _each(draw.chance(count, 0.5))
-        shares = torch.tensor(GREY if channels == 3 else (1.0,), device=values.device)
         values = (values * torch.where(first, brightness, 1.0)).clamp_(0, 255)
-        grey = (values @ shares).flatten(1).mean(1)
+        grey = (values @ self.shares).flatten(1).mean(1)
         values = (values * contrast + _each(grey) * (1 - contrast)).clamp_(0, 255)
         return (values * torch.where(first, 1.0, brightness)).clamp_(0, 255)
 

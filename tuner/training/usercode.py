@@ -104,7 +104,18 @@ def _call(function: Callable[..., Any], config: UserModel, given: dict[str, Any]
 
 
 def _check_parts(network: Any, config: UserModel) -> None:
-    held = Counter(id(parameter) for part in (*network.stages, network.head) for parameter in part.parameters())
+    stages, head = network.stages, network.head
+    problems = []
+    listed = stages if isinstance(stages, tuple | list | nn.ModuleList | nn.Sequential) else [stages]
+    if listed is not stages or not all(isinstance(stage, nn.Module) for stage in listed):
+        problems.append(f"stages must be a tuple of modules, not {', '.join({type(s).__name__ for s in listed})}")
+    if not isinstance(head, nn.Module):
+        problems.append(f"head must be a module, not {type(head).__name__}")
+    if not callable(network.features):
+        problems.append(f"features must be a method, not {type(network.features).__name__}")
+    if problems:
+        raise BadInput([Problem("model.name", 0, 0, f"{config.name}: {problem}") for problem in problems])
+    held = Counter(id(parameter) for part in (*stages, head) for parameter in part.parameters())
     wrong = [name for name, parameter in network.named_parameters() if held[id(parameter)] != 1]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""

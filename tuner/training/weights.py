@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tuner.errors import BadInput, NoSpace, Problem
 from tuner.spec.backbones import TIMM
+from tuner.spec.data import expand_home
 from tuner.spec.model import AnyModel, Backbone
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
@@ -112,15 +113,15 @@ def load_into(network: nn.Module, config: AnyModel, root: Path | None = None) ->
 def preprocessing(config: TrialConfig, channels: int = 3) -> tuple[Colours, Colours] | None:
     """Mean and deviation, on a scale of 0 to 1, that images are normalised with; None: those of the training images.
 
-    Grey images get the average of the three colours'.
+    Grey images get the average of the three colours', colour images what grey ones had three times.
     """
     chosen = config.data.normalize
     known = {"train": None, "imagenet": IMAGENET, "none": ((0.0,) * 3, (1.0,) * 3)}
     found = known[chosen] if chosen in known else _trained_with(config.model)
-    if found is None or channels == 3:
+    if found is None or len(found[0]) == channels:
         return found
     mean, std = found
-    return (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return (sum(mean) / len(mean),) * channels, (sum(std) / len(std),) * channels
 
 
 def _trained_with(config: AnyModel) -> tuple[Colours, Colours] | None:
@@ -141,16 +142,18 @@ def _trained_with(config: AnyModel) -> tuple[Colours, Colours] | None:
         with safe_open(path, framework="pt") as file:
             held = file.metadata() or {}
         mean, std = (tuple(float(value) for value in json.loads(held[name])) for name in ("mean", "std"))
+        if len(mean) != len(std) or len(mean) not in (1, 3):
+            raise ValueError(f"{len(mean)} and {len(std)} of them")
     except KeyError:
         return None
     except (OSError, SafetensorError, ValueError, TypeError) as error:
-        raise _bad(f"{path}: mean and std in its metadata must be lists of numbers ({error})") from error
+        raise _bad(f"{path}: mean and std in its metadata must be lists of 1 or 3 numbers ({error})") from error
     return mean, std
 
 
 def _find_file(config: Backbone, root: Path | None = None) -> Path:
     if config.weights != "imagenet":
-        return Path(config.weights).expanduser()
+        return expand_home(config.weights)
     path = find_place(config.arch, root)
     return path if path.exists() else fetch(config.arch, root)  # the driver has fetched it, unless elsewhere
 
@@ -164,7 +167,7 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         BadInput: there is no such file, or it holds something else than tensors.
     """
-    path = path.expanduser()
+    path = expand_home(str(path))
     if not path.exists():
         raise _bad(f"no such file: {path}", "paths are relative to the directory where the command was started")
     if path.is_dir():
