@@ -241,6 +241,17 @@ def test_a_range_test_suggests_a_rate_and_draws_its_curve(home: Path, capsys: py
     assert Path(said["picture"]).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("command", ["preview", "lr-find"])
+def test_a_picture_that_cannot_be_written_is_refused_first(
+    command: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(SPACES / "digits.yaml", home / "d.yaml")
+    Path("file").touch()
+    for place, why in (("x.foo", "let its name end in .png"), ("file/x.png", "its folder cannot be made")):
+        code, _, err = call(capsys, command, "d.yaml", "--out", place)
+        assert code == 2 and why in err
+
+
 def test_images_without_a_file_get_a_space_that_is_shown_and_kept(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

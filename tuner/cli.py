@@ -340,7 +340,7 @@ def preview(
     from tuner.spec.space import load_space
 
     space = load_space(space_file, sets or [])
-    path = picture or Path(f"{space.fixed.name}_preview.png")
+    path = _place_picture(picture or Path(f"{space.fixed.name}_preview.png"))
     with Console(stderr=True, markup=False).status("looking at the images"):
         from tuner.runner.plan import make_plan
         from tuner.runner.preview import save_sheet
@@ -359,6 +359,17 @@ def preview(
     typer.echo(f"sheet  {show(path)}")
 
 
+def _place_picture(path: Path) -> Path:
+    """Where a picture goes; its folder is made now, before minutes of work."""
+    if path.suffix.lower() != ".png":
+        raise BadInput(f"--out {path}: the picture is a PNG; let its name end in .png")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {path}: its folder cannot be made ({error.strerror})") from error
+    return path
+
+
 @app.command("lr-find")
 def lr_find(
     space_file: SpaceFile,
@@ -372,7 +383,7 @@ def lr_find(
     from tuner.spec.space import load_space
 
     space = load_space(space_file, sets or [])
-    path = picture or Path(f"{space.fixed.name}_lr.png")
+    path = _place_picture(picture or Path(f"{space.fixed.name}_lr.png"))
     with Console(stderr=True, markup=False).status("looking at the images") as status:
         from tuner.runner.plan import make_plan
         from tuner.runner.rates import STEPS, find_rate, save_picture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,12 @@ def test_where_a_dozen_trials_do_not_fit_there_are_fewer_images() -> None:
     assert choose(SEEN, 360_000, CPU, slow).subset is None
 
 
+def test_few_of_many_images_are_trained_as_long_as_few() -> None:
+    fit = choose(SEEN, 600, CPU, slow)
+    few = replace(SEEN, subset=fit.subset)
+    assert few.learned < 5_000 and fit.epochs == 30 and few.val_fraction == 0.2
+
+
 def test_images_that_fill_the_memory_are_made_smaller() -> None:
     seen = Seen((100_000,) * 10, "a", "b", 500, 400, alike=False, channels=3, own_validation=False, own_test=True)
     assert choose(seen, 1e7, Machine(16, 1, 10**12), fast).size == 224
@@ -162,10 +169,10 @@ def test_this_machine_is_timed() -> None:
     assert 0 < small < large
 
 
-CIFAR = Path(os.environ.get("HYPERTUNE_TEST_CIFAR10", "/tmp/cifar10")) / "train"
+CIFAR = Path(os.environ.get("HYPERTUNE_TEST_CIFAR10", "")) / "train"
 
 
-@pytest.mark.skipif(not CIFAR.is_dir(), reason="needs CIFAR-10 as class folders")
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="HYPERTUNE_TEST_CIFAR10 names no CIFAR-10 as class folders")
 def test_cifar10_as_class_folders() -> None:
     fixed = space(fit_space(data_at(str(CIFAR)), 1_800, CPU, measure=fast)).fixed
     assert fixed.data.image_size == 32 and fixed.search.metric == "val_accuracy" and fixed.train.epochs == 15

@@ -91,7 +91,7 @@ def test_another_order_is_another_augmentation() -> None:
         ("{Affine: {scale: 1.2}}", "data.augment.Affine.scale: must be below 1, got 1.2"),
         ("{Affine: {rotate: [1, 2, 3]}}", "data.augment.Affine.rotate: has too many items"),
         ("{Affine: {shear: {x: 1}}}", "data.augment.Affine.shear.y: is missing"),
-        ("{Blur: {blur_limit: {uniform: [3, 7]}}}", "data.augment.Blur.blur_limit: must be a list or a whole number"),
+        ("{Blur: {blur_limit: {uniform: [3, 7]}}}", "Blur.blur_limit: must be a whole number; write {int: [low"),
         ("{Blur: 3}", "data.augment.Blur: must be a mapping of its fields, got 3"),
         ("{GridElasticDeform: {magnitude: 1}}", "data.augment.GridElasticDeform.num_grid_xy: is missing"),
         ("{Normalize: {mean: 0.5}}", "data.augment.Normalize.mean: no such field of Normalize"),

@@ -82,3 +82,11 @@ def test_sections_and_kinds_are_listed() -> None:
 def test_an_unknown_field_names_the_nearest(path: str, said: str) -> None:
     with pytest.raises(BadInput, match=said.replace("?", r"\?")):
         describe(path)
+
+
+def test_the_parts_of_a_list_and_the_users_own_kind_are_listed() -> None:
+    assert {row.name for row in describe("model.cnn.blocks")} == {"width", "convs", "dilation", "kernel", "down"}
+    assert "module:function" in [row.name for row in describe("model")]
+    rows = {row.name: row for row in (*describe("model.cnn"), *describe("data"))}
+    assert (rows["blocks"].type, rows["dropout"].type) == ("list of sections or null", "number or section")
+    assert rows["arguments"].default == "{}"

@@ -212,3 +212,21 @@ def test_a_name_that_timm_does_not_know_meets_the_nearest(monkeypatch: pytest.Mo
     stand_in(monkeypatch)
     with pytest.raises(BadInput, match="timm has no network 'tinny'; did you mean timm:tiny"):
         on_meta("timm:tinny", 16)
+
+
+def test_what_does_not_fit_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tuner.training import backbone
+
+    backbone._find_features.cache_clear()
+    tried: list[int] = []
+    look = backbone._try
+
+    def count(body: nn.Module, size: int) -> int | str:
+        tried.append(size)
+        return look(body, size)
+
+    monkeypatch.setattr(backbone, "_try", count)
+    for _ in range(2):
+        with pytest.raises(Infeasible, match="or more"):
+            backbone.count_features("alexnet", 32)
+        assert tried.count(32) == 1

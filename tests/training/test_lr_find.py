@@ -55,7 +55,8 @@ def test_a_loss_that_never_falls_suggests_nothing_and_says_so(noise: float) -> N
 
 @pytest.mark.parametrize("losses", [[0.0] * 5, [2.0], [1.0, 2.0, 3.0]])
 def test_a_curve_with_nothing_to_read_suggests_nothing(losses: list[float]) -> None:
-    assert read_curve(RATES[: len(losses)].tolist(), losses).suggestion is None
+    found = read_curve(RATES[: len(losses)].tolist(), losses)
+    assert found.suggestion is None and draw(found)
 
 
 def test_two_tests_of_a_network_with_dropout_are_one_curve(configure: Configure, make_images: MakeImages) -> None:
@@ -122,5 +123,7 @@ def test_the_picture_shows_the_curve_and_both_suggestions(tmp_path: Path) -> Non
     assert np.array_equal(lines["smoothed"], np.column_stack([found.rates, found.losses]))
     assert f"falls fastest: {found.suggestion:.2g}" in lines
     assert f"a tenth of the rate at the minimum: {found.tenth:.2g}" in lines
+    low, high = axes.get_ylim()
+    assert low < min(found.raw) and max(found.raw[:10]) < high < 1.5 * found.raw[0] < max(found.raw)
     figure.savefig(tmp_path / "found.png")
     assert (tmp_path / "found.png").read_bytes().startswith(b"\x89PNG")

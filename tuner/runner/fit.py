@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,7 +33,8 @@ class Machine:
 @dataclass(frozen=True)
 class Seen:
     """What a look at the images showed: training images of each class, the smallest and the largest of their names,
-    the median size, whether all are square and alike, the channels, and which splits they come with."""
+    the median size, whether all are square and alike, the channels, which splits they come with, and how many of them
+    shall be used (None: all)."""
 
     counts: tuple[int, ...]
     rarest: str
@@ -44,6 +45,7 @@ class Seen:
     channels: int
     own_validation: bool
     own_test: bool
+    subset: int | None = None
 
     @property
     def images(self) -> int:
@@ -53,13 +55,13 @@ class Seen:
     @property
     def learned(self) -> int:
         """Of them those that a trial learns from."""
-        kept = (1.0 if self.own_test else 1 - TEST) * (1.0 if self.own_validation else 1 - self.val_fraction)
-        return max(1, int(self.images * kept))
+        used = self.subset or self.images * (1.0 if self.own_test else 1 - TEST)
+        return max(1, int(used * (1.0 if self.own_validation else 1 - self.val_fraction)))
 
     @property
     def val_fraction(self) -> float:
         """With many images a tenth of them tells as much."""
-        return 0.1 if self.images >= MANY else 0.2
+        return 0.1 if (self.subset or self.images) >= MANY else 0.2
 
     @property
     def balance(self) -> float:
@@ -179,12 +181,28 @@ class Fit:
 
 def choose(seen: Seen, seconds: float, machine: Machine, measure: Measure) -> Fit:
     """The largest images, then the most of them, with which a dozen trials fit into the time."""
-    epochs = next((e for below, e in EPOCHS if seen.learned < below), EPOCHS_OF_MANY)
+    fit = _fit(seen, seen, seconds, machine, measure)
+    for _ in range(3):  # fewer images are trained for more epochs, in smaller batches: then fewer of them fit
+        used = replace(seen, subset=fit.subset)
+        if used == seen or _length(used) == fit.epochs:
+            break
+        fit = _fit(seen, used, seconds, machine, measure)
+    return fit
+
+
+def _length(seen: Seen) -> int:
+    """Epochs of a full training."""
+    return next((epochs for below, epochs in EPOCHS if seen.learned < below), EPOCHS_OF_MANY)
+
+
+def _fit(seen: Seen, used: Seen, seconds: float, machine: Machine, measure: Measure) -> Fit:
+    """What fits, with the epochs, batches and validation share of what is `used`."""
+    epochs = _length(used)
     grace = max(1, epochs // 9)
     race = Search.model_validate({"scheduler": {"name": "asha", "grace": grace}})
     share = expected_epochs(race, 100, epochs) / (100 * epochs)
     sizes = _sizes(seen, machine)
-    batch = batches(seen, machine)[0]
+    batch = batches(used, machine)[0]
     timed = min(sizes[-1], 64)
     middle = TrialConfig.model_validate(
         {
@@ -202,7 +220,7 @@ def choose(seen: Seen, seconds: float, machine: Machine, measure: Measure) -> Fi
         return image_seconds * size**2 * images * epochs * share
 
     size = next((s for s in sizes if WANTED * needed(s, seen.learned) <= available), sizes[-1])
-    subset, validated = None, 0.0 if seen.own_validation else seen.val_fraction
+    subset, validated = None, 0.0 if seen.own_validation else used.val_fraction
     if (share_that_fits := available / (WANTED * needed(size, seen.learned))) < 1:
         most = seen.images - (0 if seen.own_test else round(seen.images * TEST))
         fitting = int(seen.learned * share_that_fits / (1 - validated))

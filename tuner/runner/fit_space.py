@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -44,6 +45,7 @@ def fit_space(
     """
     seen = look(data, seed)
     fit = choose(seen, seconds, machine, measure)
+    seen = replace(seen, subset=fit.subset)
     parts = (
         _head(data, seen, seconds, machine),
         _data(data, seen, fit),

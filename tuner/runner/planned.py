@@ -57,7 +57,8 @@ def plan_table(plan: Plan) -> Table:
     )
     if len(search.objectives) > 1:
         goals = " · ".join(f"{o.metric} {o.mode}" for o in search.objectives)
-        table.add_row("", Text(f"improving {goals}; {search.objectives[0].metric} decides which trial is stopped"))
+        decides = "is best" if search.scheduler.name == "none" else "is stopped"
+        table.add_row("", Text(f"improving {goals}; {search.objectives[0].metric} decides which trial {decides}"))
     if search.constraints:
         table.add_row("", Text(f"keeping {' · '.join(map(str, search.rules))}"))
     if search.repeats > 1:

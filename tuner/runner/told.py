@@ -79,7 +79,7 @@ def _say_best(text: Text, best: Trial, conductor: Conductor, plan: Plan, place: 
     if len(conductor.goal.objectives) > 1:
         front = conductor.front()
         text.append("front  ", "bold")
-        text.append(f"{len(front)} trials that no other one beats in everything\n")
+        text.append(f"{len(front)} trial{'s' * (len(front) != 1)} that no other one beats in everything\n")
         for trial in sorted(front, key=lambda t: first.score(t.best), reverse=True)[:FRONT]:
             cells = (
                 f"{metric_word(o.metric)} {show_metric(o.metric, trial.best[o.metric])}"

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from tuner.errors import BadInput
 from tuner.spec.nearest import did_you_mean
-from tuner.spec.section import UNIONS, Section, kinds_of, sections_of
+from tuner.spec.section import UNIONS, Section, kinds_of, open_kind_of, sections_of
 from tuner.spec.trial_config import SpaceConfig
 from tuner.spec.words import shown
 
@@ -86,13 +86,15 @@ def describe(path: str = "") -> tuple[Row, ...]:
         place = f"{place}.{part}" if place else part
         annotation = field.annotation
         kinds = kinds_of(annotation)
-        inner = sections_of(annotation)
+        inner = sections_of(annotation) or sections_of(item_of(annotation, 0))
         if not inner:
             return (_row(cls, part, place),)
         cls = inner[0]
     if kinds:
         searchable = not why_not_searched(place)
-        return tuple(Row(name, "kind", "", "", searchable, _summary((cls,))) for name, cls in kinds.items())
+        rows = [Row(name, "kind", "", "", searchable, _summary((cls,))) for name, cls in kinds.items()]
+        own = open_kind_of(annotation)
+        return (*rows, *([Row("module:function", "kind", "", "", searchable, _summary((own,)))] if own else []))
     return tuple(_row(cls, name, f"{place}.{name}" if place else name) for name in cls.known())
 
 
@@ -104,12 +106,12 @@ def _row(cls: type[Section], name: str, path: str) -> Row:
     about = schema["properties"][name]
     if field.is_required():
         default = "required"
-    elif inner and field.default_factory is not None:
+    elif field.default_factory is not None:
         made: Any = field.get_default(call_default_factory=True)
-        default = made.name if kinds else ""
+        default = made.name if kinds else "" if inner else shown(made)
     else:
         default = shown(field.default)
-    words = "one of its kinds" if kinds else ("section" if inner else _type(about))
+    words = "one of its kinds" if kinds else _type(about)
     allowed = ", ".join(kinds) if kinds else _allowed(about)
     return Row(name, words, default, allowed, not why_not_searched(path), field.description or _summary(inner))
 
@@ -132,10 +134,14 @@ _TYPES = {
 def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return " or ".join(dict.fromkeys(_type(part) for part in schema["anyOf"]))
+    if "$ref" in schema or "allOf" in schema:
+        return "section"
     if "enum" in schema or "const" in schema:
         return (
             "number" if all(isinstance(v, int | float) for v in schema.get("enum", [schema.get("const")])) else "word"
         )
+    if schema.get("type") == "array" and "$ref" in (schema.get("items") or {}):
+        return "list of sections"
     if schema.get("type") == "array" and isinstance(schema.get("items"), dict) and "type" in schema["items"]:
         return f"list of {_type(schema['items'])}s".replace("texts", "words")
     return _TYPES.get(schema.get("type", ""), "any")

@@ -276,7 +276,8 @@ class Backbone(Section):
     name: Literal["backbone"] = "backbone"
     arch: str = Field(description="torchvision's name, such as resnet18 or efficientnet_b0; or timm:<name>")
     weights: str = Field(
-        "none", description="none, imagenet, or a file: .safetensors, or .pth that holds nothing but tensors"
+        "none",
+        description="none, imagenet, a folder checkpoint_best, or a file: .safetensors, or .pth of tensors alone",
     )
     hidden: Annotated[tuple[Count, ...], Items] = Field((), description="units of the hidden layers before the output")
     dropout: Fraction = Field(0.0, description="rate of dropout before the output")

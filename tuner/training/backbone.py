@@ -84,7 +84,6 @@ def build(config: Backbone, *, classes: int, in_channels: int, image_size: int) 
     return BackboneNetwork(body, _cut(body, _find_begins(body, config.arch)), head, in_channels)
 
 
-@lru_cache(maxsize=1024)
 def count_features(arch: str, image_size: int) -> int:
     """How many features the body gives for images of this side: a run without memory, once for each.
 
@@ -92,11 +91,20 @@ def count_features(arch: str, image_size: int) -> int:
         Infeasible: these images do not fit; the message names the nearest larger side that does, if one is known.
         BadInput: there is no such classifier.
     """
+    found = _find_features(arch, image_size)
+    if isinstance(found, str):
+        raise Infeasible(found)
+    return found
+
+
+@lru_cache(maxsize=1024)
+def _find_features(arch: str, image_size: int) -> int | str:
+    """The number of features, or why there are none: to find that out takes up to 5 s."""
     multiple = _multiple(arch)
     if image_size % multiple:
         near = multiple * max(1, round(image_size / multiple))
         rule = f"model.arch {arch} needs images whose side is a multiple of {multiple} pixels"
-        raise Infeasible(f"{rule}, these have {image_size}; set data.image_size: {near}")
+        return f"{rule}, these have {image_size}; set data.image_size: {near}"
     with torch.device("meta"):
         body = _make_body(arch, image_size, None).eval()
     found = _try(body, image_size)
@@ -104,12 +112,12 @@ def count_features(arch: str, image_size: int) -> int:
         return found
     low, high = image_size, LARGEST
     if multiple > 1 or not isinstance(_try(body, LARGEST), int):
-        raise Infeasible(f"model.arch {arch} cannot take images of {image_size} x {image_size} pixels: {found}")
+        return f"model.arch {arch} cannot take images of {image_size} x {image_size} pixels: {found}"
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if isinstance(_try(body, middle), int) else (middle, high)
     needs = f"model.arch {arch} needs images of {high} x {high} pixels or more"
-    raise Infeasible(f"{needs}, these are {image_size} x {image_size}; set data.image_size: {high}")
+    return f"{needs}, these are {image_size} x {image_size}; set data.image_size: {high}"
 
 
 def _try(body: nn.Module, image_size: int) -> int | str:

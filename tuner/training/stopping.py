@@ -34,8 +34,8 @@ def hear(config: EarlyStopping, state: StoppingState, metrics: EpochMetrics, val
     if config.gap is not None and apart >= config.epochs:
         reason = (
             f"training accuracy was more than {config.gap:g} above validation accuracy "
-            f"for {apart} epochs in a row, at last by {metrics.accuracy_gap:.3f}"
+            f"for {apart} epoch{'s' * (apart != 1)} in a row, at last by {metrics.accuracy_gap:.3f}"
         )
     if config.patience is not None and bad >= config.patience:
-        reason = f"no better value for {bad} epochs, since epoch {metrics.epoch - bad}"
+        reason = f"no better value for {bad} epoch{'s' * (bad != 1)}, since epoch {metrics.epoch - bad}"
     return StoppingState(best, bad, apart, reason)

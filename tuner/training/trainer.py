@@ -91,7 +91,7 @@ class Trainer:
         first, *seeds = (int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(5))
         with _lend_global(torch.Generator().manual_seed(first)):  # on the CPU: the same weights for every device
             model = make_network(config.model, **shape)
-        self.notes = weights.load_into(model, config.model)
+        self.notes = [*weights.load_into(model, config.model), *transfer.doubts(config)]
         self.generators = {
             "order": torch.Generator().manual_seed(seeds[0]),
             "augment": torch.Generator(self.device).manual_seed(seeds[1]),

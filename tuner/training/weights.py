@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -183,7 +184,8 @@ def read(path: Path) -> dict[str, Tensor]:
         raise
     except Exception as error:  # torch raises what a damaged or foreign file happens to cause
         rule = f"{path} cannot be read as tensors alone; nothing else is read, as it could run code"
-        raise _bad(f"{rule} ({str(error).splitlines()[0]})", _SAVE) from error
+        said = "it holds more" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[0]
+        raise _bad(f"{rule} ({said})", _SAVE) from error
     if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
         keys = ", ".join(map(str, [*held][:NAMED])) if isinstance(held, Mapping) else type(held).__name__
         raise _bad(f"{path} must hold nothing but tensors by name, it holds {keys}", _SAVE)
@@ -223,7 +225,7 @@ def _fit(network: nn.Module, given: Mapping[str, Tensor], config: Backbone) -> t
     if wrong:
         more = [f"and {len(wrong) - NAMED} more"] if len(wrong) > NAMED else []
         problems = [f"{config.weights} does not fit {config.arch}:", *wrong[:NAMED], *more]
-        raise BadInput([Problem("model.weights", 0, 0, text) for text in problems])
+        raise _bad("\n  ".join(problems))
     return found, notes
 
 
