@@ -1,6 +1,7 @@
 # Two commands: `make run` shows the product, `make test` checks it. Neither installs twice.
 PYTHON ?= python3
 BIN := .venv/bin
+SPREAD = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: run test fast chaos lint types clean
@@ -9,12 +10,14 @@ run: .venv/installed
 	$(BIN)/hypertune run search_spaces/digits.yaml
 	$(BIN)/hypertune analyze
 
+# Without Ray on all cores, one thread each; then what starts Ray, which takes all cores by itself.
 test: lint types .venv/installed-test
-	$(BIN)/python -m pytest
+	$(SPREAD) -m "not ray and not chaos"
+	$(BIN)/python -m pytest -m "ray and not chaos"
 
-# The part of the tests that starts no Ray.
+# What takes less than a minute: no Ray, no whole searches.
 fast: .venv/installed-test
-	$(BIN)/python -m pytest -m "not ray and not chaos"
+	$(SPREAD) -m "not ray and not chaos and not slow"
 
 # The long form of the kill tests: every fault, many times; about ten minutes.
 chaos: .venv/installed-test

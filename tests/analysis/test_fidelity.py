@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import fidelity
 from analysis.results import Results
+
+pytestmark = pytest.mark.slow
 
 Curve = tuple[str, Sequence[float]]
 

@@ -16,6 +16,8 @@ from analysis.importance import Importance, by_score, importances
 from analysis.parameters import Parameter
 from analysis.results import Results
 
+pytestmark = pytest.mark.slow
+
 FULL, RUNGS, FACTOR = 27, ((1, 3, 9), (9,)), 3
 LR = Parameter("lr", "lr", "float", True, log=True, low=1e-4, high=1e-1)
 SHUFFLE = Parameter("shuffle", "shuffle", "float", True, low=0.0, high=1.0)

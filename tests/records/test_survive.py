@@ -26,6 +26,8 @@ from tuner.records import holder
 from tuner.records.reader import Record, read_record
 from tuner.records.writer import RunFolder
 
+pytestmark = pytest.mark.slow
+
 Tell = Callable[[Record], list[tuple[Any, ...]]]
 
 

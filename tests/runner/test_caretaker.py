@@ -14,6 +14,8 @@ import pytest
 
 from tuner.runner.caretaker import TOKEN, sweep
 
+pytestmark = pytest.mark.slow
+
 # A driver with a caretaker and a child of its own that has left its process group, as Ray's agents do.
 DRIVER = """
 import os, subprocess, sys

@@ -464,6 +464,7 @@ def test_the_trainer_is_gone_before_the_next_one_is_built(
     assert len(built) == 3
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_jobs(trainable: TrialTrainable, make_job: MakeJob) -> None:
     """Trainers that stayed would add 140 MB; the kernels that torch compiles for new shapes, 15 or so, may stay."""
     process, used = psutil.Process(), []

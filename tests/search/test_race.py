@@ -21,6 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 import race
 from curves import CHANCE, DEPTHS, RATES, WIDTHS, Settings, Task, make_space
 
+pytestmark = pytest.mark.slow
+
 FULL = 9
 
 

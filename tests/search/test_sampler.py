@@ -23,6 +23,8 @@ from tuner.spec.model import Cnn
 from tuner.spec.space import Space, parse_space
 from tuner.spec.trial_config import KINDS, TrialConfig
 
+pytestmark = pytest.mark.slow
+
 BRANCHES = """
 name: s
 data: {dataset: digits}

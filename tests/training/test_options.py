@@ -31,6 +31,8 @@ from tuner.training.optimizers import OPTIMIZERS
 from tuner.training.stream import Streamed
 from tuner.training.trainer import Trainer
 
+pytestmark = pytest.mark.slow
+
 MakeImages = Callable[..., Dataset]
 Tree = dict[str, Any]
 
@@ -73,6 +75,7 @@ CHANGES: dict[str, Tree] = {
         "weight_decay": 0.1, "decay_all": ..., "head_lr": 3.0, "lr_decay_per_stage": 0.5, "adam_lr": 0.1,
         "trainable": 1, "stages": 2, "freeze_norm": ...,
     },
+    "groups curve notes": {"trainable=head": ...},  # of a random body: that is said
     "groups lr curve": {"optimizer:muon.lr": 0.2},  # adam_lr is a share of it
     "optimizer curve": {"optimizer": ...},
     "optimizer groups curve": {"optimizer:adamw": ..., "optimizer:muon": ...},
