@@ -297,7 +297,7 @@ def test_a_full_disk_ends_the_run_with_5_and_keeps_what_is_there(search: Search,
     (search.home / "results").symlink_to(small_disk)
     process = search.start(SLOW=SLOW)
     search.wait_for_rows(3, process)
-    with (small_disk / "filler").open("wb") as file, contextlib.suppress(OSError):
+    with (small_disk / "filler").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(1 << 16))
     said = "".join(process.communicate(timeout=60))

@@ -212,6 +212,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             env={**environment(cache), "COLUMNS": "120", "TERM": "xterm"},
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whatever shell ignores it for us
         )
         os.close(theirs)
         self.screen = ""
