@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -44,11 +45,10 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def choose_classes(source: Path, target: Path, classes: list[str]) -> Path:
-    """A folder with these classes alone, by links."""
+    """A folder with these classes alone; links to folders would not be followed."""
     for split in ("train", "test"):
-        (target / split).mkdir(parents=True)
         for name in classes:
-            (target / split / name).symlink_to(source / split / name, target_is_directory=True)
+            shutil.copytree(source / split / name, target / split / name)
     return target
 
 
