@@ -12,10 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from tuner.records.status import read_status
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
+from tuner.training.dataset import Dataset
 from tuner.training.datasets import open_dataset, open_test, prepare
 from tuner.training.images import Images
 from tuner.training.metrics import Scores, evaluate
@@ -31,17 +33,22 @@ def score(run: Path) -> tuple[str, float, Scores]:
     config = TrialConfig.model_validate(state["config"])
     prepared = prepare(config.data, config.seed)
     data = open_dataset(prepared.folder, config.data, config.seed)  # for the mean and deviation of what was trained on
-    pixels, labels = open_test(prepared.folder)
     shape = {"classes": len(data.classes), "in_channels": data.channels, "image_size": data.image_size}
     network = make_network(config.model, **shape)
     network.load_state_dict({name.removeprefix("model."): tensor for name, tensor in tensors.items()})
-    network.eval()
+    return best.trial, best.value, score_test(network, config, data, prepared.folder)
+
+
+def score_test(network: nn.Module, config: TrialConfig, data: Dataset, folder: Path) -> Scores:
+    """Scores of a trained network in fp32 on the test images that lie in `folder` beside the training images."""
+    pixels, labels = open_test(folder)
     mean, std = preprocessing(config, data.channels) or (None, None)
     images = Images(replace(data, images=pixels), torch.device("cpu"), torch.float32, mean=mean, std=std)
     index = torch.arange(len(labels))
+    network.eval()
     with torch.inference_mode():
         logits = torch.cat([network(images.batch(part)) for part in index.chunk(-(-len(index) // 256))])
-    return best.trial, best.value, evaluate(logits, torch.from_numpy(labels))
+    return evaluate(logits, torch.from_numpy(labels))
 
 
 def main() -> None:

@@ -16,21 +16,18 @@ import os
 import shutil
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 from report import machine, spread, write
+from test_accuracy import score_test
 
 from tuner.spec.trial_config import TrialConfig
 from tuner.training.dataset import Dataset
-from tuner.training.datasets import open_dataset, open_test, prepare
-from tuner.training.images import Images
-from tuner.training.metrics import evaluate
+from tuner.training.datasets import open_dataset, prepare
 from tuner.training.trainer import Trainer
-from tuner.training.weights import preprocessing
 
 ARCH, SEEDS, PRETRAINING, EPOCHS = "resnet18", 3, 8, 15
 COMMON: dict[str, Any] = {"batch_size": 32, "epochs": EPOCHS, "schedule": {"name": "onecycle"}, "label_smoothing": 0.1}
@@ -69,17 +66,6 @@ def run(config: TrialConfig, cache: Path) -> tuple[Trainer, Dataset, Path]:
     return trainer, data, prepared.folder
 
 
-def test_accuracy(trainer: Trainer, data: Dataset, folder: Path) -> float:
-    """Share of the test images that it gets right."""
-    pixels, labels = open_test(folder)
-    mean, std = preprocessing(trainer.config, data.channels) or (None, None)
-    images = Images(replace(data, images=pixels), torch.device("cpu"), torch.float32, mean=mean, std=std)
-    trainer.model.eval()
-    with torch.inference_mode():
-        logits = torch.cat([trainer.model(images.batch(part)) for part in torch.arange(len(labels)).chunk(40)])
-    return evaluate(logits, torch.from_numpy(labels)).accuracy
-
-
 def main() -> None:
     """Pretrain, transfer, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -98,7 +84,7 @@ def main() -> None:
         teacher, data, folder = run(
             configure(known, long, weights="none", subset=20_000, augment=flips, seed=0), home / "cache"
         )
-        first = test_accuracy(teacher, data, folder)
+        first = score_test(teacher.model, teacher.config, data, folder).accuracy
         print(f"pretrained on {', '.join(names[::2])}: {first:.1%}, {time.perf_counter() - start:.0f} s", flush=True)
         path = home / "backbone.safetensors"
         held = {"mean": json.dumps(data.mean), "std": json.dumps(data.std)}
@@ -111,11 +97,11 @@ def main() -> None:
                 weights = "none" if way == "from scratch" else str(path)
                 augment = "none" if way == "head alone" else flips
                 start = time.perf_counter()
-                trained = run(
+                trained, images, place = run(
                     configure(new, train, weights=weights, subset=1_000, augment=augment, seed=seed), home / "cache"
                 )
                 seconds.append(time.perf_counter() - start)
-                found.append(test_accuracy(*trained))
+                found.append(score_test(trained.model, trained.config, images, place).accuracy)
             rows[way] = {"test_accuracy": spread(found), "seconds": spread(seconds)}
             accuracy, took = rows[way]["test_accuracy"], rows[way]["seconds"]
             print(f"{way:20} {accuracy['median']:.1%}  ({accuracy['low']:.1%} to {accuracy['high']:.1%})  "

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from tuner.training import images as images_module
 from tuner.training.dataset import Dataset
-from tuner.training.images import Images
+from tuner.training.images import Images, fits
 from tuner.training.stream import Streamed
 
 CPU = torch.device("cpu")
@@ -82,3 +83,23 @@ def test_files_give_the_batches_that_decoded_images_give(make_images: Callable[.
     assert torch.equal(files.batch(order[0]), mapped.batch(order[0]))
     for found, expected in zip(files.batches(order), mapped.batches(order), strict=True):
         assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("free", "found"), [(2000, True), (1999, False)])
+def test_images_may_take_half_of_what_a_gpu_has_free(free: int, found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**6))
+    assert fits(1000, torch.device("cuda")) is found
+    assert fits(10**15, torch.device("cpu"))
+
+
+def test_images_that_stay_in_memory_give_the_same_batches(
+    make_images: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = torch.device("cpu")
+    there = Images(make_images(), device, torch.float32)
+    monkeypatch.setattr(images_module, "fits", lambda size, device: False)
+    apart = Images(make_images(), device, torch.float32)
+    assert there.stored is not None and apart.stored is None
+    order = torch.arange(24).view(3, 8)
+    assert all(torch.equal(a, b) for a, b in zip(there.batches(order), apart.batches(order), strict=True))
+    assert torch.equal(there.batch(order[1]), apart.batch(order[1]))

@@ -16,10 +16,19 @@ from tuner.training import stream
 from tuner.training.dataset import Dataset
 from tuner.training.stream import Streamed
 
+ON_GPU = 0.5
+"""Of a GPU's free memory that the images may take; the rest is for training, and for other trials on the same GPU."""
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes of images may lie on the device: on a CPU they are a memory map that all trials share."""
+    return device.type != "cuda" or size <= ON_GPU * torch.cuda.mem_get_info(device)[0]
+
 
 class Images:
-    """The images of a dataset as bytes, all of them on the device, or files where they are too many; batches of them
-    are normalised on the way out.
+    """The images of a dataset as bytes, all of them on the device if they fit; batches are normalised on the way out.
+
+    Those that do not fit stay where they are, in memory or as files, and come through page-locked memory.
 
     mean, std: per channel on a scale of 0 to 1, None: those of the dataset's training images.
     """
@@ -38,7 +47,7 @@ class Images:
         self.device = device
         self.source = dataset.images
         self.stored: Tensor | None = None
-        if not isinstance(dataset.images, Streamed):
+        if not isinstance(dataset.images, Streamed) and fits(dataset.images.nbytes, device):
             # DLPack takes a read-only memory map without a copy; nothing here writes into it.
             self.stored = from_dlpack(dataset.images).view(-1, size * size * channels).to(device)
         self.mean = torch.tensor(dataset.mean if mean is None else mean, dtype=torch.float32, device=device)
