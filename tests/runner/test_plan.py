@@ -170,3 +170,15 @@ def test_a_roc_curve_needs_two_classes_in_the_validation_images(tmp_path: Path) 
     with pytest.raises(BadInput, match="needs two classes among the validation images"):
         planned(parse_space(text % (tmp_path / "images", "val_roc_auc"), "p"), tmp_path)
     planned(parse_space(text % (tmp_path / "images", "val_ece"), "p"), tmp_path)  # any other metric has a value
+
+
+def test_the_range_of_the_arithmetic_is_its_own(tmp_path: Path) -> None:
+    made = planned(
+        space("{choice: {few: {name: cnn, depth: 3, width: 2}, many: {name: cnn, depth: 1, width: 8}}}"), tmp_path
+    )
+    low, high = made.preflight.work
+    assert low < high and made.preflight.smallest.multiply_adds in (low, high)
+
+
+def test_the_default_batch_gives_way_to_few_images(tmp_path: Path) -> None:
+    assert planned(space(data=", subset: 40"), tmp_path).facts.train == 30

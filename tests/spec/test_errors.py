@@ -80,6 +80,7 @@ def test_all_problems_of_a_file_are_said_at_once_in_its_order() -> None:
         ("depth: two", "must be a whole number, got the text two"),
         ("width: abc", "must be a whole number or a list, got the text abc"),
         ("width: -4", "must be at least 1, got -4"),
+        ("blocks: [{width: 8, kernel: 4}]", "a kernel's side must be odd"),
         ("depth: 2, width: [16, abc]", "must be a whole number, got the text abc"),
         ("norm: bacth", "must be one of none, batch, group, got the text bacth; did you mean batch?"),
         ("norm: off", "must be one of none, batch, group, got the text off"),

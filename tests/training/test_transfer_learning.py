@@ -235,6 +235,7 @@ def test_what_came_frozen_stays_frozen_when_its_stage_learns() -> None:
         ("none", {"trainable": "head"}, 1),
         ("none", {}, 0),
         ("a.pth", {"trainable": "head"}, 0),
+        ("a.pth", {"unfreeze": {"every": 50}, "epochs": 3}, 1),
     ],
 )
 def test_a_random_body_that_never_learns_is_doubted(weights: str, train: Any, said: int) -> None:

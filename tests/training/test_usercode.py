@@ -50,6 +50,16 @@ class Slotted(nn.Linear):
     def stages(self):
         return (self,)
 
+class Twofold(nn.Linear):
+    def __init__(self, classes, in_channels, image_size):
+        super().__init__(in_channels, classes)
+    def forward(self, images):
+        logits = super().forward(images.mean((2, 3)))
+        return (logits, logits) if self.training else logits
+
+def frozen(**arguments): return small(**arguments, width=4).requires_grad_(False)
+def leaving(classes, in_channels, image_size): raise SystemExit(3)
+
 five = 5
 """
 
@@ -114,6 +124,9 @@ def test_a_network_without_stages_is_one_stage_under_an_empty_head() -> None:
             {},
             "stages must be a tuple of modules, not method\n.*head must be a module, not int\n.*features must be a m",
         ),
+        ("Twofold", {}, "for N = 2 it gave tuple in training$"),
+        ("frozen", {}, "frozen has no parameters that learn$"),
+        ("leaving", {}, "leaving fails: SystemExit: 3"),
         ("Torn", {}, "stages and head must hold each parameter exactly once; they do not for 1.weight, 1.bias$"),
     ],
 )

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -307,3 +308,14 @@ def test_a_checkpoint_carries_the_normalisation_of_its_images(tmp_path: Path) ->
     found = weights.preprocessing(whole(weights=str(tmp_path / "checkpoint_best")))
     assert found == ((0.25, 0.5, 0.75), (0.5, 0.5, 0.5))
     assert weights.preprocessing(whole(weights=str(tmp_path / "checkpoint_best" / "weights.safetensors"))) == found
+
+
+def test_values_that_are_no_numbers_are_no_weights(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2), "b": torch.tensor([1.0, math.nan])}, tmp_path / "x.safetensors")
+    with pytest.raises(BadInput, match="b holds values that are no finite numbers"):
+        weights.read(tmp_path / "x.safetensors")
+
+
+def test_a_folder_that_is_no_checkpoint_says_what_one_is(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"model\.weights: no checkpoint(.|\n)*checkpoint_best of a trial"):
+        weights.read(tmp_path)

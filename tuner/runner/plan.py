@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from tuner.errors import BadInput
+from tuner.errors import BadInput, HypertuneError, Problem
 from tuner.search import grid
 from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
 from tuner.search.preflight import CountModel, Preflight, Size, keeping, look
 from tuner.spec.data import expand_home
-from tuner.spec.model import Backbone
+from tuner.spec.model import Backbone, UserModel
 from tuner.spec.objective import Objective
 from tuner.spec.search import AnySampler, Grid
 from tuner.spec.space import Space
@@ -81,7 +81,15 @@ class Plan:
         """Rough duration of the whole run: a middle configuration timed here for a second or so."""
         middle = self.preflight.middle
         data = open_dataset(self.folder(middle), middle.data, self.space.fixed.seed)
-        epoch = cost.measure_epoch_seconds(middle, data, device=self.device, threads=self.threads)
+        try:
+            epoch = cost.measure_epoch_seconds(middle, data, device=self.device, threads=self.threads)
+        except (HypertuneError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            if not isinstance(middle.model, UserModel):
+                raise
+            rule = f"{middle.model.name} fails when it is trained: {type(error).__name__}: {error}"
+            raise BadInput([Problem("model.name", 0, 0, rule)]) from error
         return RAY_START + self.expected_epochs * epoch / self.at_once
 
 
@@ -159,7 +167,8 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     preflight = look(space, count)
     first = next(iter(prepared.values()))
     check_ranking(fixed.search.objectives, open_dataset(first.folder, data, fixed.seed))
-    check_batch(first.facts, preflight.batch_size)
+    if "batch_size" in (space.tree.get("train") or {}):  # the default gives way to few images
+        check_batch(first.facts, preflight.batch_size)
     trials = count_trials(space)
     sampler, reason = choose_sampler(space, trials)
     return Plan(

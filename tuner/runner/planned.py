@@ -15,6 +15,7 @@ from tuner.spec.search import Search
 from tuner.spec.space import Space
 from tuner.spec.text import show_range, show_span, show_time
 from tuner.training.datasets import DataFacts
+from tuner.training.transfer import doubts
 
 
 def plan_table(plan: Plan) -> Table:
@@ -28,7 +29,7 @@ def plan_table(plan: Plan) -> Table:
         f"{facts.train + facts.validation:,} images {image_shape(facts)}, {len(facts.classes)} classes "
         f"({facts.train:,} train, {facts.validation:,} validation), test set of {facts.test:,} apart",
     )
-    for warning in data_warnings(facts):
+    for warning in (*data_warnings(facts), *doubts(plan.preflight.middle)):
         table.add_row("", Text(warning, style="yellow"))
     parameters = plan.space.parameters
     if parameters:
@@ -39,7 +40,7 @@ def plan_table(plan: Plan) -> Table:
         table.add_row("searching", "nothing: the file opens no field, so one trial runs")
     small, large = plan.preflight.smallest, plan.preflight.largest
     span = show_span(small.params, large.params, "parameters")
-    work = show_span(small.multiply_adds, large.multiply_adds, "multiply-adds an image")
+    work = show_span(*plan.preflight.work, "multiply-adds an image")
     table.add_row("models", f"{span} · {work}")
     if plan.preflight.feasible < 1:
         share = f"{plan.preflight.feasible:.0%} of the space can be trained; the rest is passed over"

@@ -63,6 +63,7 @@ class Preflight:
     reason: str = ""
     epochs: int = 1
     batch_size: int = 1
+    work: tuple[int, int] = (0, 0)
 
 
 class TooLarge(Infeasible):
@@ -169,6 +170,7 @@ def look(space: Space, count: CountModel) -> Preflight:
         reason=reasons[0] if reasons else "",
         epochs=max(config.train.epochs for _, config in sizes),
         batch_size=max(config.train.batch_size for _, config in sizes),
+        work=(sizes[0][0].multiply_adds, sizes[-1][0].multiply_adds),
     )
 
 

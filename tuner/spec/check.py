@@ -223,6 +223,8 @@ def mistakes(error: ValidationError, resolved: Resolved) -> Iterator[Mistake]:
             other[: len(path)] == path and (len(other) > len(path) or not _of_type(d)) for other, d in found
         ):
             continue
+        if detail["type"] == "too_short" and any(other[: len(path)] == path and other != path for other, _ in found):
+            continue  # items with a mistake of their own are not counted
         groups.setdefault(path, []).append(detail)
     for path, details in groups.items():
         wanted = list(dict.fromkeys(_WANTED[d["type"]] for d in details if d["type"] in _WANTED))

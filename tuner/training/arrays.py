@@ -43,7 +43,8 @@ def npz(data: Data, seed: int) -> Source:
             others = sorted(set(file.files) - set(wanted))
         stamp = path.stat()
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        rule = f"cannot be read ({error}); data.root must name an .npz file with arrays of images and labels"
+        said = "it is no archive of plain arrays" if "pickle" in str(error) else error  # never load it unsafely
+        rule = f"cannot be read ({said}); data.root must name an .npz file with arrays of images and labels"
         raise BadInput([Problem(str(path), 0, 0, rule)]) from error
     splits = {split: {w: arrays.get(f"{split}_{w}") for w in ("images", "labels")} for split in SPLITS}
     if not any(value is not None for given in splits.values() for value in given.values()):

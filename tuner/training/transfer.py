@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,12 @@ def apply(network: nn.Module, train: Train, epoch: int, learning: Iterable[nn.Pa
 
 
 def doubts(config: TrialConfig) -> list[str]:
-    """What is allowed but hardly meant: a body with random weights that never learns."""
+    """What is allowed but hardly meant: a body that never learns, random as it is or because unfreezing comes late."""
+    train = config.train
+    if train.unfreeze and trainable_stages(train, sys.maxsize, train.epochs - 1) == 0:
+        return [f"nothing but the head ever learns: train.unfreeze comes after all {train.epochs} epochs"]
     loaded = isinstance(config.model, UserModel) or getattr(config.model, "weights", "none") != "none"
-    if loaded or config.train.trainable != "head":
+    if loaded or train.trainable != "head":
         return []
     return [f"the body of {config.model.name} is random and never learns (train.trainable: head without model.weights)"]
 

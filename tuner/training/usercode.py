@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from importlib import import_module
 from typing import Any
 
@@ -34,7 +35,7 @@ def import_function(name: str, field: str = "model.name") -> Callable[..., Any]:
             where = "it is looked for in the current directory and among the installed packages"
             raise _bad(field, f"there is no module {error.name!r}; {where}") from error
         raise _bad(field, f"importing {path} failed: {_tell(error)}") from error
-    except Exception as error:  # anything may happen in a user's module
+    except (Exception, SystemExit) as error:  # anything may happen in a user's module
         raise _bad(field, f"importing {path} failed: {_tell(error)}") from error
     function = getattr(module, wanted, None)
     if not callable(function):
@@ -64,17 +65,22 @@ def build(config: UserModel, *, classes: int, in_channels: int, image_size: int)
     own = all(hasattr(made, part) for part in PARTS)
     if own:
         _check_parts(made, config)
+    if not any(parameter.requires_grad for parameter in made.parameters()):
+        raise _bad("model.name", f"{config.name} has no parameters that learn{_at(config.arguments)}")
     network = made if own else Network({"all": made}, nn.Identity())
-    for images in (torch.zeros(number, in_channels, image_size, image_size) for number in (2, 1)):
+    # As in training by a copy, as running statistics would move.
+    ways = ((2, network.eval(), ""), (1, network, ""), (2, deepcopy(network).train(), " in training"))
+    for number, tried, way in ways:
+        images = torch.zeros(number, in_channels, image_size, image_size)
         try:
             with torch.no_grad():
-                logits = network.eval()(images)
+                logits = tried(images)
         except Exception as error:
-            what = f"{config.name} fails on images {tuple(images.shape)}{_at(config.arguments)}"
+            what = f"{config.name} fails{way} on images {tuple(images.shape)}{_at(config.arguments)}"
             raise _bad("model.name", f"{what}: {_tell(error)}") from error
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         if shape != (len(images), classes):
-            raise _bad("model.name", f"{promise}; for N = {len(images)} it gave {shape}{_at(config.arguments)}")
+            raise _bad("model.name", f"{promise}; for N = {len(images)} it gave {shape}{way}{_at(config.arguments)}")
     return network.train()
 
 
@@ -97,7 +103,7 @@ def _call(function: Callable[..., Any], config: UserModel, given: dict[str, Any]
         return function(**given, **config.arguments)
     except HypertuneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         rule = f"{config.name} fails{_at(config.arguments)}: {_tell(error)}"
         hint = "where arguments make no network, raise tuner.errors.Infeasible: the search then proposes others"
         raise BadInput([Problem("model.name", 0, 0, rule)], hint) from error
@@ -127,7 +133,7 @@ def _bad(field: str, message: str) -> BadInput:
     return BadInput([Problem(field, 0, 0, message)])
 
 
-def _tell(error: Exception) -> str:
+def _tell(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 

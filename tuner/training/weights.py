@@ -172,11 +172,14 @@ def read(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         raise _bad(f"no such file: {path}", "paths are relative to the directory where the command was started")
     if path.is_dir():
-        return checkpoint.load(path)[0]
+        try:
+            return checkpoint.load(path)[0]
+        except BadInput as error:
+            raise _bad(str(error), "a folder of weights is the checkpoint_best of a trial") from error
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load_file(path)
-        if path.suffix in (".pth", ".pt"):
+            held = safetensors.torch.load_file(path)
+        elif path.suffix in (".pth", ".pt"):
             held = torch.load(path, map_location="cpu", weights_only=True)
         else:
             raise _bad(f"{path}: weights are a .safetensors or .pth file, or a folder checkpoint_best")
@@ -189,6 +192,9 @@ def read(path: Path) -> dict[str, Tensor]:
     if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
         keys = ", ".join(map(str, [*held][:NAMED])) if isinstance(held, Mapping) else type(held).__name__
         raise _bad(f"{path} must hold nothing but tensors by name, it holds {keys}", _SAVE)
+    for name, value in held.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise _bad(f"{path}: {name} holds values that are no finite numbers; nothing can be learned from there")
     return {str(name): value for name, value in held.items()}
 
 
