@@ -313,3 +313,10 @@ def test_grey_images_where_a_transform_needs_colour_are_refused() -> None:
     check(Augment.model_validate({"ColorJitter": {}, "CoarseDropout": {"fill": [1, 2, 3]}}), 28, 1)
     with pytest.raises(BadInput, match=r"data.augment.ISONoise: does not work on images of 28 x 28 x 1"):
         check(Augment.model_validate({"ISONoise": {}, "standard": {}}), 28, 1)
+
+
+@pytest.mark.parametrize("config", [{"RandomCrop": {"padding": 9}}, {"flip_crop": {"padding": 9}}])
+def test_a_crop_that_leaves_little_of_an_image_is_refused(config: Any) -> None:
+    check(Augment.model_validate(config), 18, 3)
+    with pytest.raises(BadInput, match=r"RandomCrop\.padding: 9 pixels on images of 16 x 16 leave little of them"):
+        check(Augment.model_validate(config), 16, 3)

@@ -161,7 +161,7 @@ class Custom:
 @pytest.mark.parametrize(
     ("content", "rule"),
     [
-        ({"state_dict": {"a": 1}, "epoch": 3}, "nothing but tensors by name, it holds state_dict, epoch"),
+        ({"weights": {"a": 1}, "epoch": 3}, "nothing but tensors by name, it holds weights, epoch"),
         ([1, 2], "nothing but tensors by name, it holds list"),
         (Custom(), "cannot be read as tensors alone"),
     ],
@@ -319,3 +319,8 @@ def test_values_that_are_no_numbers_are_no_weights(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_checkpoint_says_what_one_is(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"model\.weights: no checkpoint(.|\n)*checkpoint_best of a trial"):
         weights.read(tmp_path)
+
+
+def test_what_training_scripts_put_around_weights_is_taken_off(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"module.a": torch.ones(2), "module.b": torch.zeros(1)}, "epoch": 3}, tmp_path / "x.pth")
+    assert set(weights.read(tmp_path / "x.pth")) == {"a", "b"}

@@ -20,7 +20,7 @@ from torch import Tensor
 from tuner.errors import BadInput, Problem
 from tuner.spec.augment import Augment
 from tuner.spec.section import Section
-from tuner.spec.transforms import OURS, PRESETS, arguments_of
+from tuner.spec.transforms import OURS, PRESETS, RandomCrop, arguments_of
 from tuner.spec.words import shown
 from tuner.training.transforms import Draw, fill_of
 
@@ -80,6 +80,10 @@ def check(augment: Augment, image_size: int, channels: int) -> None:
         if name not in OURS and name not in PRESETS
         for what in _wrong(name, section, image_size, channels)
     ]
+    for name, section in augment.transforms:
+        if isinstance(section, RandomCrop) and section.padding > image_size // 2:
+            rule = f"{section.padding} pixels on images of {image_size} x {image_size} leave little of them"
+            problems.append(Problem("", 0, 0, f"data.augment.{name}.padding: {rule}; write at most {image_size // 2}"))
     if problems:
         raise BadInput(problems)
 

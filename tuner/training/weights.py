@@ -30,6 +30,8 @@ from tuner.training.networks import make_network
 Colours = tuple[float, ...]
 IMAGENET: tuple[Colours, Colours] = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 NAMED = 5  # tensors in a message
+WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which training scripts keep the weights in a .pth
+PARALLEL = "module."  # before each name that DataParallel has saved
 AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")  # classifiers of GoogLeNet and Inception that only their training needs
 RENAMED = (  # names in files that are older than torchvision's networks
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
@@ -189,13 +191,21 @@ def read(path: Path) -> dict[str, Tensor]:
         rule = f"{path} cannot be read as tensors alone; nothing else is read, as it could run code"
         said = "it holds more" if isinstance(error, pickle.UnpicklingError) else str(error).splitlines()[0]
         raise _bad(f"{rule} ({said})", _SAVE) from error
+    held = _unwrap(held)
     if not isinstance(held, Mapping) or not all(isinstance(value, Tensor) for value in held.values()):
         keys = ", ".join(map(str, [*held][:NAMED])) if isinstance(held, Mapping) else type(held).__name__
         raise _bad(f"{path} must hold nothing but tensors by name, it holds {keys}", _SAVE)
     for name, value in held.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise _bad(f"{path}: {name} holds values that are no finite numbers; nothing can be learned from there")
-    return {str(name): value for name, value in held.items()}
+    parallel = all(str(name).startswith(PARALLEL) for name in held)
+    return {str(name).removeprefix(PARALLEL if parallel else ""): value for name, value in held.items()}
+
+
+def _unwrap(held: Any) -> Any:
+    if not isinstance(held, Mapping):
+        return held
+    return next((held[key] for key in WRAPPERS if isinstance(held.get(key), Mapping)), held)
 
 
 _SAVE = "save the tensors alone: safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
