@@ -66,7 +66,8 @@ def plain(classes, in_channels, image_size):
 CHANGES: dict[str, Tree] = {
     "": {"compile=off": ..., "data.augment.Normalize": ...},  # as auto on a CPU; every batch is normalised anyway
     "notes": {"compile=graph": ...},
-    "ends": {"early_stopping.patience": 50, "gap": 0.9, "early_stopping.epochs": 50},
+    "ends": {"gap": 0.9, "early_stopping.epochs": 50},
+    "ends notes": {"early_stopping.patience": 50},  # more than there are epochs: that is said
     "lr curve": {
         "epochs": 8, "lr": 0.2, "schedule": ..., "warmup": 0.5, "factor": 0.3, "final_lr": 0.005, "every": 2, "at": [2],
         "power": 2.0, "patience": 1, "threshold": 0.0, "least": 0.008, "shape": ...,

@@ -15,7 +15,7 @@ from tuner.training.dataset import Dataset
 from tuner.training.networks import Network, make_network
 from tuner.training.optimizers import make_optimizer
 from tuner.training.stream import Streamed
-from tuner.training.transfer import apply, can_cache, doubts, features_once, trainable_stages
+from tuner.training.transfer import apply, can_cache, features_once, trainable_stages
 
 STAGES = ("a", "b", "c")
 
@@ -227,17 +227,3 @@ def test_what_came_frozen_stays_frozen_when_its_stage_learns() -> None:
         apply(net.train(), train, epoch, learning)
         assert not frozen.requires_grad
     assert all(p.requires_grad for p in learning)
-
-
-@pytest.mark.parametrize(
-    ("weights", "train", "said"),
-    [
-        ("none", {"trainable": "head"}, 1),
-        ("none", {}, 0),
-        ("a.pth", {"trainable": "head"}, 0),
-        ("a.pth", {"unfreeze": {"every": 50}, "epochs": 3}, 1),
-    ],
-)
-def test_a_random_body_that_never_learns_is_doubted(weights: str, train: Any, said: int) -> None:
-    config = {"data": {"dataset": "digits"}, "model": {"name": "backbone", "arch": "resnet18", "weights": weights}}
-    assert len(doubts(TrialConfig.model_validate(config | {"train": train}))) == said

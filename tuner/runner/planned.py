@@ -15,7 +15,7 @@ from tuner.spec.search import Search
 from tuner.spec.space import Space
 from tuner.spec.text import show_range, show_span, show_time
 from tuner.training.datasets import DataFacts
-from tuner.training.transfer import doubts
+from tuner.training.doubts import doubts
 
 
 def plan_table(plan: Plan) -> Table:

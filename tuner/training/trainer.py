@@ -19,6 +19,7 @@ from tuner.training import memory, transfer, weights
 from tuner.training.augment import Augmenter
 from tuner.training.cnn import Whitened
 from tuner.training.dataset import Dataset
+from tuner.training.doubts import doubts
 from tuner.training.ema import Ema
 from tuner.training.graph import Steps
 from tuner.training.images import Images
@@ -91,7 +92,7 @@ class Trainer:
         first, *seeds = (int(seed) for seed in np.random.SeedSequence(config.seed).generate_state(5))
         with _lend_global(torch.Generator().manual_seed(first)):  # on the CPU: the same weights for every device
             model = make_network(config.model, **shape)
-        self.notes = [*weights.load_into(model, config.model), *transfer.doubts(config)]
+        self.notes = [*weights.load_into(model, config.model), *doubts(config)]
         self.generators = {
             "order": torch.Generator().manual_seed(seeds[0]),
             "augment": torch.Generator(self.device).manual_seed(seeds[1]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.dlpack import from_dlpack
 
-from tuner.spec.model import Backbone, UserModel
+from tuner.spec.model import Backbone
 from tuner.spec.train import Train
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import weights
@@ -74,17 +73,6 @@ def apply(network: nn.Module, train: Train, epoch: int, learning: Iterable[nn.Pa
             stage.eval()
         for norm in _still_norms(stage, train):
             norm.eval().requires_grad_(False)
-
-
-def doubts(config: TrialConfig) -> list[str]:
-    """What is allowed but hardly meant: a body that never learns, random as it is or because unfreezing comes late."""
-    train = config.train
-    if train.unfreeze and trainable_stages(train, sys.maxsize, train.epochs - 1) == 0:
-        return [f"nothing but the head ever learns: train.unfreeze comes after all {train.epochs} epochs"]
-    loaded = isinstance(config.model, UserModel) or getattr(config.model, "weights", "none") != "none"
-    if loaded or train.trainable != "head":
-        return []
-    return [f"the body of {config.model.name} is random and never learns (train.trainable: head without model.weights)"]
 
 
 def stages_of(network: nn.Module) -> tuple[nn.Module, ...]:
