@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 
@@ -181,13 +182,27 @@ class Fit:
 
 def choose(seen: Seen, seconds: float, machine: Machine, measure: Measure) -> Fit:
     """The largest images, then the most of them, with which a dozen trials fit into the time."""
-    fit = _fit(seen, seen, seconds, machine, measure)
+    pixel_seconds = cache(partial(_time, seen, machine, measure))
+    fit = _fit(seen, seen, seconds, machine, pixel_seconds)
     for _ in range(3):  # fewer images are trained for more epochs, in smaller batches: then fewer of them fit
         used = replace(seen, subset=fit.subset)
         if used == seen or _length(used) == fit.epochs:
             break
-        fit = _fit(seen, used, seconds, machine, measure)
+        fit = _fit(seen, used, seconds, machine, pixel_seconds)
     return fit
+
+
+def _time(seen: Seen, machine: Machine, measure: Measure, batch: int) -> float:
+    """Seconds that a pixel of an image takes in an average network, with batches of this size."""
+    timed = min(_sizes(seen, machine)[-1], 64)
+    middle = TrialConfig.model_validate(
+        {
+            "data": {"dataset": "shapes"},
+            "model": {"name": "cnn", "depth": min(3, deepest(timed)), "width": 32},
+            "train": {"batch_size": batch},
+        }
+    )
+    return measure(middle, timed, seen.channels, len(seen.counts)) * LARGER / timed**2
 
 
 def _length(seen: Seen) -> int:
@@ -195,29 +210,20 @@ def _length(seen: Seen) -> int:
     return next((epochs for below, epochs in EPOCHS if seen.learned < below), EPOCHS_OF_MANY)
 
 
-def _fit(seen: Seen, used: Seen, seconds: float, machine: Machine, measure: Measure) -> Fit:
+def _fit(seen: Seen, used: Seen, seconds: float, machine: Machine, time: Callable[[int], float]) -> Fit:
     """What fits, with the epochs, batches and validation share of what is `used`."""
     epochs = _length(used)
     grace = max(1, epochs // 9)
     race = Search.model_validate({"scheduler": {"name": "asha", "grace": grace}})
     share = expected_epochs(race, 100, epochs) / (100 * epochs)
     sizes = _sizes(seen, machine)
-    batch = batches(used, machine)[0]
-    timed = min(sizes[-1], 64)
-    middle = TrialConfig.model_validate(
-        {
-            "data": {"dataset": "shapes"},
-            "model": {"name": "cnn", "depth": min(3, deepest(timed)), "width": 32},
-            "train": {"batch_size": batch, "epochs": epochs},
-        }
-    )
-    image_seconds = measure(middle, timed, seen.channels, len(seen.counts)) * LARGER / timed**2
+    pixel_seconds = time(batches(used, machine)[0])
     at_once = machine.gpus or machine.cores
     available = max(1.0, (seconds - RAY_START) * SPENT) * at_once
 
     def needed(size: int, images: int) -> float:
         """Seconds of one trial on average."""
-        return image_seconds * size**2 * images * epochs * share
+        return pixel_seconds * size**2 * images * epochs * share
 
     size = next((s for s in sizes if WANTED * needed(s, seen.learned) <= available), sizes[-1])
     subset, validated = None, 0.0 if seen.own_validation else used.val_fraction
@@ -228,7 +234,7 @@ def _fit(seen: Seen, used: Seen, seconds: float, machine: Machine, measure: Meas
         subset = subset if subset < most else None
     learned = seen.learned if subset is None else int(subset * (1 - validated))
     trials = int(available / needed(size, learned))
-    return Fit(size, subset, epochs, grace, min(max(trials, LEAST), MOST), image_seconds * size**2 * learned)
+    return Fit(size, subset, epochs, grace, min(max(trials, LEAST), MOST), pixel_seconds * size**2 * learned)
 
 
 def _sizes(seen: Seen, machine: Machine) -> list[int]:

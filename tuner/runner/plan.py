@@ -116,14 +116,14 @@ def check_metrics(objectives: Sequence[Objective], classes: int) -> None:
             )
 
 
-def check_ranking(objectives: Sequence[Objective], data: Dataset) -> None:
-    """See that there is a ROC curve where the area under it is what is improved.
+def check_ranking(data: Dataset) -> None:
+    """See that there is a ROC curve, where the area under it is what is improved.
 
     Raises:
         BadInput: the validation images are all of one class, which can have been the user's own split.
     """
     kinds = len(set(data.labels[data.validation].tolist()))
-    if kinds < 2 and any(objective.metric == "val_roc_auc" for objective in objectives):
+    if kinds < 2:
         raise BadInput("search.metric: val_roc_auc needs two classes among the validation images, they have one")
 
 
@@ -166,7 +166,8 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     count = keeping(model_counter(prepared, device, fixed.search.objectives), fixed.search.rules)
     preflight = look(space, count)
     first = next(iter(prepared.values()))
-    check_ranking(fixed.search.objectives, open_dataset(first.folder, data, fixed.seed))
+    if any(objective.metric == "val_roc_auc" for objective in fixed.search.objectives):
+        check_ranking(open_dataset(first.folder, data, fixed.seed))
     if "batch_size" in (space.tree.get("train") or {}):  # the default gives way to few images
         check_batch(first.facts, preflight.batch_size)
     trials = count_trials(space)

@@ -82,7 +82,9 @@ class Progress:
             self._noted += 1
             self._console.print(Text(f"trial {first}: {text}", style="dim"), soft_wrap=True)
         known = {trial.id for trial in self._ended}
-        new = [t for t in conductor.trials.values() if t.state and t.jobs and t.id not in known]  # of this session
+        new = [
+            t for t in conductor.trials.values() if t.state and t.jobs and t.id not in known
+        ]  # since the run was opened
         self._ended.extend(new)
         if self._first is None and any(trial.jobs and trial.last for trial in conductor.trials.values()):
             self._first = time.monotonic()

@@ -14,7 +14,7 @@ MOST_IMAGES, MOST_PIXELS = 256, 2**20  # of a batch that is only looked at; 113 
 
 def images_at_once(side: int, batch_size: int = 1) -> int:
     """Images (side, side) of a batch without a way back: beyond these no faster, and never more than training takes."""
-    return max(batch_size, min(MOST_IMAGES, MOST_PIXELS // side**2), 1)
+    return max(batch_size, min(MOST_IMAGES, MOST_PIXELS // side**2))
 
 
 def reset_peak(device: torch.device) -> None:
