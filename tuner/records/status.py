@@ -63,9 +63,9 @@ class Status:
     that cannot be told for sure. trials: how many are wanted. states: how many trials are in each state, without
     repeats: running, queued (asked, no epoch since the run was last opened), or how they ended; what a run that does
     not run left open is interrupted. epochs: on disk, those of repeats too; expected_epochs: by the plan. front: trials
-    on the Pareto front, None for a single objective. rate: epochs a minute lately. seconds: of all sessions, to the last line.
-    seconds_left: None where it cannot be told, 0 where nothing runs. out_of_memory: trials that ran out of memory, and
-    what they were estimated to need, in MB. problems: what could not be read.
+    on the Pareto front, None for a single objective. rate: epochs a minute lately. seconds: of all sessions, to the
+    last line. seconds_left: None where it cannot be told, 0 where nothing runs. out_of_memory: trials that ran out of
+    memory, and what they were estimated to need, in MB. problems: what could not be read.
     """
 
     path: Path
