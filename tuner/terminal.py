@@ -11,6 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from tuner.errors import BadInput
+
+OUT = Path("results")
+"""Where runs lie unless another folder is named."""
+
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=YAML", help="change one field of the file")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON object, for programs")]
 
@@ -38,3 +43,13 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Se
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+def newest() -> Path:
+    """The newest run in results/."""
+    import analysis as library
+
+    try:
+        return library.newest(OUT)
+    except library.Unreadable as error:
+        raise BadInput(str(error)) from None
