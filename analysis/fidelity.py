@@ -36,39 +36,21 @@ def at_epoch(results: Results, epoch: int) -> pd.Series[float]:
 
 
 def order(results: Results) -> list[str]:
-    """Trials from best to worst as successive halving (Li et al., 2020) sees them; those that tell nothing left out.
+    """Trials from best to worst by what they have to show: the best value that each reached, at whatever epoch.
 
-    A trial that ended early at epoch e is compared at e, by the value there: that is what it was stopped for. A
-    finished one is compared with the finished ones by its best epoch, whatever their lengths. "The better one at the
-    last epoch that both reached" is not transitive (A stopped at 1 above B; B beat C at 3; C was above A at 1), so the
-    order is built: trials enter from the longest trained to the shortest, at equal length from the best to the worst,
-    and each takes its place directly behind the last of those before it that was at or above it at its own last epoch:
-    that one went on at least as far, and is ahead for certain. Thus a stopped trial is behind every trial that went on
-    past its end at or above it, and none is punished for comparisons that were never made.
-
-    Two exceptions. First stands the best value seen (`Results.best`), whatever became of its trial: nobody leads by
-    promise, and its weights are there. Last stand diverged and failed trials, whatever they had reached; a failed one
-    without a single value is left out. Equal trials stay in order of start. Repeats have no place.
+    A trial that was stopped early has the place of what it had reached by then, a value of which its weights are proof;
+    what it might have become moves nobody (for that see `standing`). Trials that break a constraint come after those
+    that may be best, then diverged and failed ones, but for the best of all; a failed one without a single value is
+    left out. Equal trials stay in order of start. Repeats have no place.
     """
     race = _race(results)
-    value, best, finished, last = race.value, race.best, race.finished, race.last
     state = results.trials["state"].to_numpy()
-    count = len(value)
     lost = np.isin(state, list(LOST))
-    judged = np.where(finished, best, value[np.arange(count), last])
-    candidates = [i for i in range(count) if best[i] > -np.inf and not lost[i] and race.searched[i]]
-    candidates.sort(key=lambda i: (-last[i], -judged[i]))
-    placed = np.empty(len(candidates), dtype=int)
-    for n, i in enumerate(candidates):
-        before = placed[:n]
-        theirs = best[before] if finished[i] else value[before, last[i]]
-        ahead = theirs >= judged[i]
-        at = int(np.flatnonzero(ahead)[-1]) + 1 if ahead.any() else 0
-        placed[at + 1 : n + 1] = placed[at:n]
-        placed[at] = i
-    told = (best > -np.inf) | (state == "diverged")
-    behind = [i for i in range(count) if lost[i] and told[i] and race.searched[i]]
-    ranked = [str(results.trials.index[i]) for i in [*placed, *behind]]
+    told = race.searched & ((race.best > -np.inf) | (state == "diverged"))
+    behind = np.where(lost, 2, np.where(results.trials["breaks"].notna(), 1, 0))
+    names = results.trials.index.tolist()
+    places = np.lexsort((np.arange(len(names)), -race.best, behind))
+    ranked = [str(names[i]) for i in places if told[i]]
     first = results.best()
     return ranked if first not in ranked else [first, *(t for t in ranked if t != first)]
 
@@ -80,24 +62,83 @@ def standing(results: Results) -> pd.Series[float]:
     best epochs; equal values are half a win. A diverged trial loses to all that did not; one that failed or ran out of
     memory counts with what it had, for that tells of the machine. NaN for trials without a value, and for repeats.
 
-    Unlike places in `order`, where one noisy crossing puts a stopped trial behind everything that went on past it, this
-    favours nobody for having been trained longer: where trials of one kind are stopped later for no merit of their
-    own, in another bracket say, the kind does not stand higher. Statistics of settings go by this.
+    Unlike places in `order`, this favours nobody for having been trained longer: where trials of one kind are stopped
+    later for no merit of their own, in another bracket say, the kind does not stand higher. Statistics of settings go
+    by this.
     """
+    race, known = _judged(results)
+    share = np.full(len(results.trials), np.nan)
+    share[known] = 1.0
+    last = race.last[known]
+    wins = np.zeros(len(known))
+    for epoch in np.unique(last):  # pairs whose last common epoch this is: those that ended here with all that got here
+        here, beyond = np.flatnonzero(last == epoch), np.flatnonzero(last > epoch)
+        mine, theirs = race.value[known[here], epoch], race.value[known[beyond], epoch]
+        wins[here] += _wins(mine, np.concatenate([mine, theirs])) - 0.5
+        wins[beyond] += _wins(theirs, mine)
+    if len(known) > 1:
+        share[known] = wins / (len(known) - 1)
+    return pd.Series(share, index=results.trials.index)
+
+
+def superiority(results: Results, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """How often a trial of one group is ahead of one of the other, each pair at its last common epoch; ties are half.
+
+    Masks over `results.trials`. This is the probability of superiority (Mann and Whitney, 1947), on pairs that can be
+    compared (Gehan, 1965): 0.5 is no difference. NaN where a group has no trial with a value.
+    """
+    race, known = _judged(results)
+    groups = [known[mask[known]] for mask in (one, other)]
+    if not all(map(len, groups)):
+        return float("nan")
+    won = 0.0
+    for trial in groups[0]:
+        at = np.minimum(race.last[trial], race.last[groups[1]])
+        mine, theirs = race.value[trial, at], race.value[groups[1], at]
+        won += (mine > theirs).sum() + (mine == theirs).sum() / 2
+    return float(won / (len(groups[0]) * len(groups[1])))
+
+
+class Matched(NamedTuple):
+    """The last epoch that nearly all trials got to, and each trial's best value by then; NaN where it has none."""
+
+    epoch: int
+    values: pd.Series[float]
+
+
+def matched(results: Results, share: float = 0.8) -> Matched | None:
+    """The last epoch that at least this share of the trials reached; None where no trial has a value.
+
+    A finished trial counts as having got to all epochs, a diverged one too, without a value from then on.
+    """
+    race, known = _judged(results)
+    table = curves(results)
+    if not len(known) or table.columns.empty:
+        return None
+    reached = np.where(results.trials["state"].to_numpy()[known] == "diverged", len(table.columns), race.last[known])
+    column = int(np.sort(reached)[::-1][int(np.ceil(share * len(known))) - 1])
+    column = min(column, len(table.columns) - 1)
+    sign = 1.0 if results.mode == "max" else -1.0
+    values = np.full(len(table), np.nan)
+    there = known[reached >= column]
+    values[there] = sign * race.value[there, column]
+    values[np.isinf(values)] = np.nan
+    return Matched(int(table.columns[column]), pd.Series(values, index=table.index))
+
+
+def _wins(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each of mine, how many of theirs it is above; equal ones are half."""
+    ordered = np.sort(theirs)
+    return (np.searchsorted(ordered, mine, "left") + np.searchsorted(ordered, mine, "right")) / 2
+
+
+def _judged(results: Results) -> tuple[_Race, NDArray[np.intp]]:
+    """The race by best values so far, and the places of the trials that can be compared."""
     race = _race(results)
-    value = np.maximum.accumulate(race.value, axis=1)
     diverged = (results.trials["state"] == "diverged").to_numpy()
+    value = np.maximum.accumulate(race.value, axis=1)
     value[diverged] = -np.inf
-    known = np.flatnonzero(race.searched & (diverged | (race.best > -np.inf)))
-    share = pd.Series(np.nan, index=results.trials.index, dtype=float)
-    if len(known) == 1:
-        share.iloc[known] = 1.0
-    for i in map(int, known if len(known) > 1 else ()):
-        at = np.minimum(race.last[i], race.last[known])
-        mine, theirs = value[i, at], value[known, at]
-        wins = (mine > theirs).sum() + ((mine == theirs).sum() - 1) / 2
-        share.iloc[i] = wins / (len(known) - 1)
-    return share
+    return race._replace(value=value), np.flatnonzero(race.searched & (diverged | (race.best > -np.inf)))
 
 
 class _Race(NamedTuple):

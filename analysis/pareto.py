@@ -1,4 +1,4 @@
-"""The Pareto front of a run with several objectives: the trials that no other one beats in everything."""
+"""The Pareto front: the trials that no other one beats in everything, and the knee where more begins to cost much."""
 
 from __future__ import annotations
 
@@ -18,24 +18,73 @@ def objectives(results: Results) -> tuple[Objective, ...]:
     return tuple(Objective(o.metric, o.mode or guess_mode(o.metric)) for o in numeric)
 
 
-def values(results: Results) -> pd.DataFrame:
+COSTS = ("params", "latency_ms", "seconds")  # what a better trial may cost, where the run names no second objective
+
+
+def goals(results: Results) -> tuple[Objective, ...]:
+    """The objectives; where there is one alone, with what it costs: parameters, latency or seconds, the first known.
+
+    A cost counts where it varied. Empty where there is nothing to weigh against the metric.
+    """
+    found = objectives(results)
+    if len(found) > 1:
+        return found
+    if results.metric is None or results.metric not in results.trials:
+        return ()
+    for cost in COSTS:
+        known = (
+            results.trials.loc[results.eligible(), cost].dropna() if cost in results.trials else pd.Series(dtype=float)
+        )
+        if len(known) and known.min() < known.max():
+            return (Objective(results.metric, results.mode), Objective(cost, "min"))
+    return ()
+
+
+def values(results: Results, of: tuple[Objective, ...] | None = None) -> pd.DataFrame:
     """Each objective at each trial's best epoch, for the trials that may be best and have them all."""
-    allowed = results.trials[results.eligible()]
-    table = pd.DataFrame({o.metric: allowed[o.metric].astype(float) for o in objectives(results)}, index=allowed.index)
+    allowed, of = results.trials[results.eligible()], objectives(results) if of is None else of
+    table = pd.DataFrame({o.metric: allowed[o.metric].astype(float) for o in of}, index=allowed.index)
     return cast(pd.DataFrame, table.loc[np.isfinite(table.to_numpy()).all(axis=1)])
 
 
-def front(results: Results) -> list[str]:
+def front(results: Results, of: tuple[Objective, ...] | None = None) -> list[str]:
     """The trials that no other beats in one objective without losing in another, best first by the first objective.
 
     Trials with the same values stand on it together. Without objectives it is empty.
     """
-    goals, table = objectives(results), values(results)
-    if not goals:
+    of = objectives(results) if of is None else of
+    table = values(results, of)
+    if not of or table.empty:
         return []
-    score = table.to_numpy() * np.array([1.0 if o.mode == "max" else -1.0 for o in goals])
-    on_it = [not bool(((score >= mine).all(axis=1) & (score > mine).any(axis=1)).any()) for mine in score]
-    found = table.loc[np.array(on_it, dtype=bool)].sort_values(
-        goals[0].metric, ascending=goals[0].mode == "min", kind="stable"
-    )
-    return [str(trial) for trial in found.index]
+    score = table.to_numpy() * np.array([1.0 if o.mode == "max" else -1.0 for o in of])
+    # Best first by the first objective: a trial can be beaten only by one before it, or by an equal one.
+    order = np.lexsort(tuple(-score[:, k] for k in range(score.shape[1]))[::-1])
+    kept: list[int] = []
+    for n in order:
+        best = score[kept]
+        if not bool(((best >= score[n]).all(axis=1) & (best > score[n]).any(axis=1)).any()):
+            kept.append(int(n))
+    return [str(table.index[n]) for n in kept]
+
+
+def knee(results: Results, of: tuple[Objective, ...] | None = None) -> str | None:
+    """The trial of a front of two objectives beyond which more of the first costs much of the second.
+
+    It lies furthest from the straight line between the ends of the front, both objectives scaled to its ends, costs
+    that span a factor of ten or more by their logarithm (Satopaa et al., 2011). None where the front has no bend: fewer
+    than three trials, or none that lies well (a tenth) beyond the line.
+    """
+    of = objectives(results) if of is None else of
+    if len(of) != 2:
+        return None
+    trials = front(results, of)
+    table = values(results, of).loc[trials].to_numpy() * np.array([1.0 if o.mode == "max" else -1.0 for o in of])
+    if len(trials) < 3 or (np.ptp(table, axis=0) == 0).any():
+        return None
+    costs = np.abs(table[:, 1])
+    if costs.min() > 0 and costs.max() / costs.min() >= 10:
+        table[:, 1] = np.sign(table[:, 1]) * np.log(costs)
+    scaled = (table - table.min(axis=0)) / np.ptp(table, axis=0)
+    beyond = scaled.sum(axis=1) - 1
+    at = int(beyond.argmax())
+    return trials[at] if beyond[at] > 0.1 else None

@@ -98,6 +98,10 @@ WORDS = {
     "train_loss": "training loss",
     "accuracy_gap": "training minus validation accuracy",
     "acc": "accuracy",
+    "ema": "EMA",
+    "cutmix": "CutMix",
+    "mixup": "MixUp",
+    "seconds": "training time (s)",
     "f1": "F1",
     "num_layers": "layers",
     "params": "parameters",
@@ -129,8 +133,16 @@ def labels(columns: Iterable[str]) -> dict[str, str]:
     return {c: found.get(c, c) for c in columns}
 
 
+_PLACE = re.compile(r"[0-9]{1,6}")  # of an item in a list, counted from 0 in paths and from 1 in words
+_ITEM = re.compile(r" [0-9]{1,6}$")
+
+
 def _parts(column: str) -> list[str]:
-    return [p for p in re.split(r"[./]", column) if p] or [column]
+    parts = [p for p in re.split(r"[./]", column) if p] or [column]
+    for n in range(len(parts) - 2, 0, -1):  # model.blocks.1.width: model, block 2, width
+        if _PLACE.fullmatch(parts[n]):
+            parts[n - 1 : n + 1] = [f"{parts[n - 1].removesuffix('s')} {int(parts[n]) + 1}"]
+    return parts
 
 
 def _label(parts: list[str], length: int) -> str:
@@ -138,9 +150,10 @@ def _label(parts: list[str], length: int) -> str:
         parts = parts[:-1]
     elif len(parts) > 1 and parts[-1] in _WITH_SECTION:
         length += 1
-    elif len(parts) > 1 and parts[-1].isdigit():
+    elif len(parts) > 1 and _PLACE.fullmatch(parts[-1]):
         parts = [*parts[:-2], f"{words(parts[-2])} {int(parts[-1]) + 1}"]
-    return " ".join(words(p) for p in parts[-length:])
+    item = [p for p in parts[:-length] if _ITEM.search(p)][-1:]
+    return " ".join(words(p) for p in [*item, *parts[-length:]])
 
 
 # ---------------------------------------------------------------- numbers
@@ -162,6 +175,24 @@ def number(value: Any) -> str:
     if value == int(value) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"
+
+
+def texts(values: pd.Series[Any]) -> list[str | None]:
+    """Values as the text of a category: True for true, 3 for 3.0, none for null; None where missing."""
+    return [None if _missing(v) else number(v) if isinstance(v, float) else _text(v) for v in values]
+
+
+def _text(value: Any) -> str:
+    return "none" if value == "null" else str(value)
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def count(n: Any, one: str, many: str | None = None) -> str:
+    """A number of things: 1 trial, 2,000 trials."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def duration(seconds: Any) -> str:
@@ -242,8 +273,12 @@ def _finite(frame: pd.DataFrame, column: str | None) -> pd.Series[float]:
 
 def called(row: Any) -> str:
     """A trial's id, with the label of a starting point: trial 003 (FT-4)."""
-    label = row["label"]
-    return f"trial {row.name}" if label is None or pd.isna(label) or label == "" else f"trial {row.name} ({label})"
+    return name(row.name, row["label"])
+
+
+def name(trial: Any, label: Any) -> str:
+    """The same by its parts."""
+    return f"trial {trial}" if label is None or pd.isna(label) or label == "" else f"trial {trial} ({label})"
 
 
 def outcome(row: Any) -> str:

@@ -34,25 +34,18 @@ def race(curves: Mapping[str, Curve], mode: Literal["max", "min"] = "max") -> Re
     return Results(Path("run"), "run", "hypertune", trials, frame, (), "acc", mode, {}, ())
 
 
-def test_a_stopped_trial_is_behind_those_that_were_ahead_of_it_whatever_became_of_them() -> None:
-    run = race({"a": ("finished", [0.5, 0.5, 0.5]), "b": ("stopped", [0.4, 0.49]), "c": ("finished", [0.1, 0.2, 0.9])})
-    assert fidelity.order(run) == ["c", "a", "b"]
+def test_the_order_is_by_what_each_trial_reached_whatever_it_might_have_become() -> None:
+    run = race(
+        {"a": ("finished", [0.2, 0.3, 0.8]), "b": ("stopped", [0.6, 0.55]), "c": ("finished", [0.1, 0.2, 0.5]),
+         "d": ("stopped", [0.3])}
+    )  # fmt: skip
+    assert fidelity.order(run) == ["a", "b", "c", "d"]
 
 
-def test_a_stopped_trial_is_ahead_of_one_that_went_on_below_it() -> None:
-    run = race({"a": ("finished", [0.5, 0.6, 0.7]), "b": ("finished", [0.1, 0.2, 0.6]), "c": ("stopped", [0.3])})
-    assert fidelity.order(run) == ["a", "c", "b"]
-
-
-def test_a_cycle_of_pairs_still_gives_one_order() -> None:
-    # a is above b at 1, b above c at 3, c above a at 1.
-    run = race({"a": ("stopped", [0.5]), "b": ("finished", [0.4, 0.4, 0.8]), "c": ("finished", [0.6, 0.6, 0.7])})
-    assert fidelity.order(run) == ["b", "c", "a"]
-
-
-def test_nobody_leads_by_promise() -> None:
-    run = race({"a": ("finished", [0.2, 0.3, 0.8]), "b": ("interrupted", [0.6])})
-    assert fidelity.order(run) == ["a", "b"]
+def test_what_breaks_a_constraint_comes_after_all_that_may_be_best() -> None:
+    run = race({"a": ("finished", [0.9]), "b": ("finished", [0.2]), "c": ("diverged", [0.1])})
+    run.trials.loc["a", "breaks"] = "params <= 100"
+    assert fidelity.order(run) == ["b", "a", "c"]
 
 
 def test_low_is_good_where_the_mode_says_so() -> None:
@@ -101,11 +94,6 @@ def test_one_trial_stands_at_the_top_and_none_gives_an_empty_order() -> None:
     assert fidelity.order(race({"a": ("failed", [])})) == []
 
 
-def test_a_trial_is_judged_where_it_was_stopped_not_where_it_had_been_best() -> None:
-    run = race({"a": ("finished", [0.2, 0.35, 0.6]), "b": ("stopped", [0.4, 0.3]), "c": ("finished", [0.5, 0.5, 0.5])})
-    assert fidelity.order(run) == ["a", "c", "b"]
-
-
 def test_curves_bridge_gaps_and_end_where_the_trial_did() -> None:
     table = fidelity.curves(race({"a": ("finished", [0.2, math.nan, 0.1, 0.3]), "b": ("stopped", [0.5, 0.4])}))
     a, b = table.to_numpy().tolist()
@@ -137,33 +125,12 @@ races = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(races)
-def test_no_dominated_trial_is_above_the_one_that_went_on(curves: list[Curve]) -> None:
-    run = race({f"{i:03d}": curve for i, curve in enumerate(curves)})
-    ranked = fidelity.order(run)
-    assert sorted(ranked) == list(run.trials.index)
-    length = {trial: len(curve[1]) for trial, curve in zip(run.trials.index, curves, strict=True)}
-    for stopped in ranked[1:]:  # the first is the best value seen
-        at = fidelity.at_epoch(run, length[stopped])
-        for other in ranked:
-            if length[other] > length[stopped] and at[other] >= at[stopped]:
-                assert ranked.index(other) < ranked.index(stopped)
-
-
 @settings(max_examples=40, deadline=None)
 @given(races)
 def test_the_first_has_the_best_value_and_all_comparisons_are_shared_out(curves: list[Curve]) -> None:
     run = race({f"{i:03d}": curve for i, curve in enumerate(curves)})
     share = fidelity.standing(run)
-    assert run.trials.loc[fidelity.order(run)[0], "acc"] == run.trials["acc"].max()
+    shown = run.trials.loc[fidelity.order(run), "acc"].tolist()
+    assert shown == sorted(run.trials["acc"], reverse=True)
     assert share.between(0, 1).all()
     assert len(run.trials) == 1 or math.isclose(share.mean(), 0.5)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(values, min_size=3, max_size=3, unique=True), min_size=1, max_size=6))
-def test_where_all_finished_the_order_is_by_value(curves: list[list[float]]) -> None:
-    run = race({f"{i:03d}": ("finished", curve) for i, curve in enumerate(curves)})
-    shown = run.trials.loc[fidelity.order(run), "acc"].tolist()
-    assert shown == sorted(shown, reverse=True)
