@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis import fidelity, pareto, style
+from analysis import compact, fidelity, pareto, style
 from analysis.parameters import Parameter
 from analysis.plots.dimensions import Dimension, dimensions, texts
+from analysis.repeats import repeats
 from analysis.results import Results
 
 
@@ -37,42 +38,114 @@ class Ranked(NamedTuple):
     rows: tuple[Row, ...]
 
 
-def ranked(results: Results) -> Ranked:
-    """Every trial with its outcome, metric, further objectives, settings and time; the best first."""
+SIZES = ("params", "flops", "model_mb", "peak_memory_mb")  # what a trial's details say beside its time
+
+
+def page_json(results: Results, order: Sequence[str]) -> dict[str, Any]:
+    """All trials for trials.js: columns as lists, best first, those that tell nothing last; plain finite JSON.
+
+    Under 3 MB for 10,000 trials x 20 epochs: 4 or 5 significant digits (the CSV files have them all), see `compact`.
+
+    Args:
+        order: the ranking, `fidelity.order(results)`.
+
+    Returns:
+        ranked: how many have a rank. goals: the metric, then further objectives, in the unit shown. settings: in the
+        order of the space, a category by its number in `texts`. sizes, curves, classes: for the details of a trial.
+        noise: see `_noise`.
+    """
+    ranked = set(order)
+    trials = pd.Index([*order, *(t for t in results.trials.index if t not in ranked)], dtype="str")
+    table = results.trials.reindex(trials)
+    metric = style.metric(results)
+    goals = [metric, *(m for m in _objectives(results) if m.name != metric.name)]
+    shown = [m for m in goals if m.name in table]
+    sizes = [n for n in SIZES if n in table and n not in [m.name for m in goals] and table[n].notna().any()]
+    return {
+        "ranked": len(order),
+        "ids": trials.tolist(),
+        "start": compact.short(table["number"]),
+        **{name: compact.coded(table[name].tolist()) for name in ("label", "state", "reason", "repeat_of", "breaks")},
+        **{name: compact.short(table[name]) for name in ("epochs", "best_epoch", "full_epochs")},
+        "seconds": compact.short(table["seconds"].round(1), 8),
+        "goals": [_goal_json(m, table) for m in shown],
+        "standing": compact.short(100 * fidelity.standing(results).reindex(table.index)),
+        "settings": [_setting_json(dim, table[dim.column]) for dim in dimensions(results, constant=True)],
+        "sizes": [{"label": style.words(n), "values": compact.short(table[n], 5)} for n in sizes],
+        "curves": compact.curves(results, trials),
+        "classes": compact.classes(results.classes, trials),
+        "noise": _noise(results),
+    }
+
+
+def _goal_json(metric: style.Metric, table: pd.DataFrame) -> dict[str, Any]:
+    values = compact.short(table[metric.name].astype(float) * metric.factor, 5)
+    highest = metric.best == "highest"
+    return {"label": metric.label, "percent": metric.factor == 100, "highest": highest, "values": values}
+
+
+def _setting_json(dim: Dimension, values: pd.Series[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": compact.clip(dim.column), "label": compact.clip(dim.label), "texts": None}
+    if dim.ordered:
+        found["values"] = compact.short(pd.to_numeric(values, errors="coerce").astype(float), 5)
+    else:
+        texts_at = compact.coded(texts(values), dim.categories)
+        found |= {"texts": texts_at["texts"], "values": texts_at["at"]}
+    missing = -1 if not dim.ordered else None
+    return found | {"varies": len(set(found["values"]) - {missing}) > 1}
+
+
+def _noise(results: Results) -> float | None:
+    """By how much, in the unit shown, two runs of one configuration differ at most in 19 of 20 cases; None where
+    nothing was repeated.
+
+    The repeatability limit of ISO 5725: sqrt(2) times the deviation between seeds, times Student's t for their number.
+    """
+    found = repeats(results)
+    if found is None:
+        return None
+    from scipy.stats import t
+
+    limit = math.sqrt(2) * found.deviation * float(t.ppf(0.975, len(found.values) - 1)) * style.metric(results).factor
+    return limit if math.isfinite(limit) else None
+
+
+def ranked(results: Results, top: int = 10) -> Ranked:
+    """The best `top` trials with outcome, metric, further objectives, settings and time: for paper, and for readers
+    without JavaScript."""
     metric = style.metric(results)
     dims = dimensions(results, constant=True)
     order = fidelity.order(results)
-    rest = [str(t) for t in results.trials.index if t not in set(order)]
-    values = style.metric_values(results, results.trials)
-    columns = {dim.column: texts(results.trials[dim.column]) for dim in dims}
-    where = {str(trial): n for n, trial in enumerate(results.trials.index)}
+    ranks = {trial: str(place) for place, trial in enumerate(order, 1)}
+    shown = [*order, *(str(t) for t in results.trials.index if t not in ranks)][:top]
+    table = results.trials.loc[shown]
+    values = style.metric_values(results, table)
+    columns = {dim.column: texts(table[dim.column]) for dim in dims}
     further = [m for m in _objectives(results) if m.name != metric.name]
     rows = []
-    for place, trial in enumerate([*order, *rest], 1):
-        n = where[trial]
-        row = results.trials.iloc[n]
-        known = place <= len(order)
-        cells = [
-            Cell(str(place) if known else "–", place),
+    for n, (trial, (_, row)) in enumerate(zip(shown, table.iterrows(), strict=True)):
+        cells = (
+            Cell(ranks.get(trial, "–"), n + 1),
             Cell(style.called(row).removeprefix("trial "), trial),
             Cell(style.outcome(row), f"{row['state']} {_number(row['epochs']):09.0f}"),
             Cell(metric.text(values.iloc[n]), _number(values.iloc[n])),
             *(Cell(m.text(row[m.name]), _number(row[m.name])) for m in further),
             Cell(style.number(row["best_epoch"]), _number(row["best_epoch"])),
             *(_setting(dim, row[dim.column], columns[dim.column][n]) for dim in dims),
-        ]
-        cells.append(Cell(style.duration(row["seconds"]), _number(row["seconds"])))
-        rows.append(Row(trial, str(row["state"]), tuple(cells)))
+            Cell(style.duration(row["seconds"]), _number(row["seconds"])),
+        )
+        rows.append(Row(trial, str(row["state"]), cells))
     names = (metric.label, *(m.label for m in further), "best epoch", *(d.label for d in dims))
     return Ranked(("", "trial", "outcome", *names, "time"), tuple(rows))
 
 
 def front(results: Results) -> Ranked:
     """The trials on the Pareto front with all objectives and their settings, best first by the first objective."""
-    metrics = _objectives(results)
+    goals = pareto.goals(results)
+    metrics = [style.metric(results, goal) for goal in goals]
     dims = dimensions(results)
     rows = []
-    for trial in pareto.front(results):
+    for trial in pareto.front(results, goals):
         row = results.trials.loc[trial]
         cells = (
             Cell(style.called(row).removeprefix("trial "), trial),
