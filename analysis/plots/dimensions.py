@@ -11,6 +11,7 @@ import pandas as pd
 from analysis import style
 from analysis.parameters import Parameter
 from analysis.results import Results
+from analysis.style import texts as texts
 
 NOT_USED = "not used"
 
@@ -57,11 +58,6 @@ class Dimension(NamedTuple):
         return None
 
 
-def texts(values: pd.Series[Any]) -> list[str | None]:
-    """Values as the text of a category: True for true, 3 for 3.0; None where missing."""
-    return [None if _missing(v) else style.number(v) if isinstance(v, float) else str(v) for v in values]
-
-
 def dimensions(results: Results, *, constant: bool = False) -> tuple[Dimension, ...]:
     """The searched columns in the order of the space; those that never varied are left out unless asked for."""
     groups: dict[str, list[Parameter]] = {}
@@ -81,7 +77,3 @@ def dimensions(results: Results, *, constant: bool = False) -> tuple[Dimension, 
         categories = () if ordered else tuple(dict.fromkeys([*known, *(t for t in present if t is not None)]))
         found.append(Dimension(column, named[column], ordered, log, categories))
     return tuple(found)
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))

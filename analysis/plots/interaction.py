@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # A trial's mark in Plotly's words and in matplotlib's.
 MARKERS = {"circle": "o", "circle-open": "o", "square": "s", "square-open": "s", "x-thin-open": "x"}
+MOST_DOTS = 2000  # evenly over the ranks
 MOST_GROUPS = len(style.CATEGORIES)  # more distinct values than colours: a continuous scale instead
 
 
@@ -46,7 +47,7 @@ class Interaction(NamedTuple):
     y_title: str
     colour_title: str
     groups: tuple[str, ...]
-    ticks: tuple[tuple[float, ...], tuple[str, ...]] | None
+    ticks: canvas.Ticks | None
     note: str = ""
 
 
@@ -61,7 +62,7 @@ def compute(results: Results, x: str | None = None, color: str | None = None) ->
     """
     metric = style.metric(results)
     dims = dimensions(results)
-    table = results.trials.loc[fidelity.order(results)]
+    table = results.trials.loc[fidelity.spread(fidelity.order(results), MOST_DOTS)]
     y = style.metric_values(results, table) * metric.factor
     chosen_x = _named(dims, x) if x else _default_x(results, dims)
     others = [d for d in dims if d is not chosen_x]
@@ -85,7 +86,7 @@ def compute(results: Results, x: str | None = None, color: str | None = None) ->
     ticks = chosen_x.ticks(at)
     return Interaction(
         tuple(points), chosen_x.title, metric.axis, chosen_color.title if chosen_color else "", groups,
-        (tuple(ticks[0]), tuple(ticks[1])) if ticks else None,
+        canvas.few((tuple(ticks[0]), tuple(ticks[1])), 100) if ticks else None,
     )  # fmt: skip
 
 
@@ -167,7 +168,7 @@ def draw(it: Interaction) -> Figure:
         return canvas.empty(it.note)
     figure = canvas.plot()
     for n, group in enumerate(_groups(it)):
-        points = [p for p in it.points if p.group == group]
+        points, called = [p for p in it.points if p.group == group], style.safe(canvas.cut(group, 24))
         marker: dict[str, Any] = {
             "size": 11,
             "symbol": [_symbol(p.state, group) for p in points],
@@ -182,12 +183,12 @@ def draw(it: Interaction) -> Figure:
         else:
             marker["color"] = style.CATEGORIES[0]
         figure.add_scatter(
-            x=[p.x for p in points], y=[p.y for p in points], mode="markers", marker=marker, name=style.safe(group),
+            x=[p.x for p in points], y=[p.y for p in points], mode="markers", marker=marker, name=called,
             customdata=[p.hover for p in points], hovertemplate="%{customdata}<extra></extra>", showlegend=False,
         )  # fmt: skip
         if group:  # a legend mark of its own: always filled, whatever state the group's first trial is in
             figure.add_scatter(
-                x=[None], y=[None], mode="markers", name=style.safe(group), hoverinfo="skip",
+                x=[None], y=[None], mode="markers", name=called, hoverinfo="skip",
                 marker={"size": 11, "color": marker["color"], "symbol": _symbol("finished", group)},
             )  # fmt: skip
     for state, name in (("stopped", "not finished"), ("failed", "diverged or failed")):
@@ -199,13 +200,13 @@ def draw(it: Interaction) -> Figure:
     named = any(_groups(it))
     figure.update_layout(
         height=440,
-        legend={"title": {"text": style.safe(it.colour_title) + "&nbsp;&nbsp;" if named else ""}},
-        coloraxis={"colorbar": {"title": {"text": style.safe(it.colour_title)}}},
-        xaxis={"title": {"text": style.safe(it.x_title)}},
+        legend={"title": {"text": style.safe(canvas.cut(it.colour_title)) + "&nbsp;&nbsp;" if named else ""}},
+        coloraxis={"colorbar": {"title": {"text": style.safe(canvas.cut(it.colour_title))}}},
+        xaxis={"title": {"text": style.safe(canvas.cut(it.x_title))}},
         yaxis={"title": {"text": style.safe(it.y_title)}},
     )
     if it.ticks:
-        figure.update_xaxes(tickvals=it.ticks[0], ticktext=[style.safe(t) for t in it.ticks[1]])
+        figure.update_xaxes(tickvals=it.ticks[0], ticktext=list(map(style.safe, it.ticks[1])))
     return figure
 
 
@@ -239,19 +240,20 @@ def draw_static(it: Interaction) -> StaticFigure:
                 faces = "none" if symbol.endswith("-open") else colours
                 axes.scatter(x, y, s=70, marker=marker, facecolors=faces, edgecolors=colours, linewidths=1.8)
         if group:
-            axes.scatter([], [], s=70, marker=MARKERS[_symbol("finished", group)], color=colour, label=group)
+            marker = MARKERS[_symbol("finished", group)]
+            axes.scatter([], [], s=70, marker=marker, color=colour, label=canvas.cut(group, 24))
     if scale:
-        figure.colorbar(scale, ax=axes, label=it.colour_title).outline.set_visible(False)
+        figure.colorbar(scale, ax=axes, label=canvas.cut(it.colour_title)).outline.set_visible(False)
     seen = {_symbol(p.state) for p in it.points}
     if "circle-open" in seen:
         axes.scatter([], [], s=70, facecolors="none", edgecolors=style.PALE, linewidths=1.8, label="not finished")
     if "x-thin-open" in seen:
         axes.scatter([], [], s=60, c=style.PALE, linewidths=2.2, marker="x", label="diverged or failed")
-    axes.set(xlabel=it.x_title, ylabel=it.y_title)
+    axes.set(xlabel=canvas.cut(it.x_title), ylabel=it.y_title)
     if it.ticks:
-        axes.set_xticks(it.ticks[0], it.ticks[1])
+        axes.set_xticks(*it.ticks)
     axes.grid(color=style.THEMES["light"]["grid"])
     if axes.get_legend_handles_labels()[0]:
-        title = it.colour_title if any(_groups(it)) else None
-        figure.legend(loc="outside lower left", ncols=9, frameon=False, title=title, alignment="left")
+        title = canvas.cut(it.colour_title) if any(_groups(it)) else None
+        figure.legend(loc="outside lower left", ncols=5, frameon=False, title=title, alignment="left")
     return figure

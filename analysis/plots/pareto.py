@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from analysis import pareto, style
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 LOG_SPAN = 20  # the second objective is drawn on a logarithm where its ends lie further apart than this factor
+MOST_DOTS = 1500  # trials that are not on the front, evenly over the search
 MOST_NAMES = 12  # trials on the front that are named in the figure
 KINDS = ("front", "other", "breaks")
 
@@ -38,32 +40,41 @@ class Front(NamedTuple):
     log: bool
     step: str | None
     ticks: tuple[tuple[float, str], ...] = ()
+    knee: str | None = None
     note: str = ""
 
 
 def compute(results: Results) -> Front:
-    """The first objective over the second, at each trial's best epoch; further ones decide too and are in the hover."""
-    goals = pareto.objectives(results)
+    """The first objective over the second, at each trial's best epoch; further ones decide too and are in the hover.
+
+    Where the run has one objective the second is what a trial costs (see `pareto.goals`).
+    """
+    goals = pareto.goals(results)
     if len(goals) < 2:
-        return Front((), "", "", False, None, note="The run has one objective.")
+        return Front((), "", "", False, None, note="The run has one objective, and nothing is known of what it costs.")
     metrics = [style.metric(results, goal) for goal in goals]
     y, x = metrics[:2]
-    chosen = set(pareto.front(results))
+    chosen, knee = set(pareto.front(results, goals)), pareto.knee(results, goals)
     table = results.trials[results.trials["repeat_of"].isna()]
+    shown = np.column_stack([table[m.name].to_numpy(dtype=float) * m.factor for m in metrics])
+    known = np.flatnonzero(np.isfinite(shown).all(axis=1))
+    fronted = table.index.isin(chosen)
+    plain = known[~fronted[known]]
+    plain = plain[np.linspace(0, len(plain) - 1, min(len(plain), MOST_DOTS)).round().astype(int)]
     points = []
-    for trial, row in table.iterrows():
-        shown = [float(row[m.name]) * m.factor for m in metrics]
-        if all(abs(value) < float("inf") for value in shown):
-            kind = "front" if trial in chosen else "other" if pd.isna(row["breaks"]) else "breaks"
-            lines = [style.called(row), *(f"{m.label} {m.text(row[m.name])}" for m in metrics), style.outcome(row)]
-            points.append(Point(str(trial), shown[1], shown[0], kind, "<br>".join(map(style.safe, lines))))
+    for n in sorted([*known[fronted[known]], *plain]):
+        row = table.iloc[n]
+        kind = "front" if fronted[n] else "other" if pd.isna(row["breaks"]) else "breaks"
+        lines = [style.called(row), *(f"{m.label} {m.text(row[m.name])}" for m in metrics), style.outcome(row)]
+        hover = "<br>".join(map(style.safe, lines))
+        points.append(Point(str(row.name), float(shown[n, 1]), float(shown[n, 0]), kind, hover))
     if not points:
         return Front((), x.axis, y.axis, False, None, note="No trial has a value of every objective yet.")
     low, high = min(p.x for p in points), max(p.x for p in points)
     log = low > 0 and high / low > LOG_SPAN
     step = None if len(goals) > 2 else "hv" if goals[1].mode == "min" else "vh"
     ticks = tuple((value, _short(value)) for value in style.log_ticks(low, high)) if log else ()
-    return Front(tuple(points), x.axis + (" (log)" if log else ""), y.axis, log, step, ticks)
+    return Front(tuple(points), x.axis + (" (log)" if log else ""), y.axis, log, step, ticks, knee)
 
 
 def _short(value: float) -> str:
@@ -91,7 +102,8 @@ def draw(it: Front) -> Figure:
         figure.add_scatter(
             x=[p.x for p in some], y=[p.y for p in some], name=name,
             mode="markers" + ("+lines" if kind == "front" and it.step else "") + ("+text" if named else ""),
-            line=line, text=[style.safe(p.trial) for p in some], textposition="top left",
+            line=line, textposition=["top right" if n == 0 else "top left" for n in range(len(some))],
+            text=[style.safe(canvas.cut(p.trial, 20)) + " (knee)" * (p.trial == it.knee) for p in some],
             marker={"size": 10 if kind == "front" else 8, "color": style.ACCENT if kind == "front" else style.PALE,
                     "symbol": {"front": "circle", "other": "circle-open", "breaks": "x-thin-open"}[kind],
                     "line": {"width": 0 if kind == "front" else 1.5}},
@@ -124,7 +136,13 @@ def draw_static(it: Front) -> StaticFigure:
                 axes.step(x, y, where="post" if it.step == "hv" else "pre", color=style.ACCENT, lw=1.5)
             axes.scatter(x, y, s=65, color=style.ACCENT, label=name, zorder=3)
             for point in some if len(some) <= MOST_NAMES else ():
-                axes.annotate(point.trial, (point.x, point.y), (-4, 6), textcoords="offset points", ha="right")
+                axes.annotate(
+                    canvas.cut(point.trial, 20) + " (knee)" * (point.trial == it.knee),
+                    (point.x, point.y),
+                    (-4, 6),
+                    textcoords="offset points",
+                    ha="right",
+                )
         elif kind == "breaks":
             axes.scatter(x, y, s=50, c=style.PALE, marker="x", linewidths=1.8, label=name)
         else:
