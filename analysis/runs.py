@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from analysis import read
 from analysis.folder import Folder, Unreadable
 from analysis.goal import Mode
-from analysis.raw import RawRun, best_row
+
+if TYPE_CHECKING:
+    from analysis.raw import RawRun
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,21 @@ def _summarize(folder: Folder) -> RunSummary:
         mode=raw.mode,
         best=best,
         best_trial=best_trial,
-        epochs=sum(len(trial.rows) for trial in raw.trials),
+        epochs=sum(trial.epochs for trial in raw.trials),
         seconds=_seconds(raw),
-        comparable=_comparable(raw.run, raw.metric),
+        comparable=comparable(raw.run, raw.metric),
         problems=len(folder.problems.sentences()),
     )
 
 
 def _best(raw: RawRun) -> tuple[float | None, str | None]:
-    searched = [trial for trial in raw.trials if trial.repeat_of is None]
-    rows = [(best_row(trial.rows, raw.metric, raw.mode, raw.goal), trial.id) for trial in searched]
+    from analysis.raw import best_rows, broken_by
+
+    rows = best_rows(raw.columns, raw.metric, raw.mode, raw.goal)
     values = [
-        (float(row[raw.metric]), trial)
-        for row, trial in rows
-        if row is not None and raw.metric is not None and not raw.goal.broken(row)
+        (float(raw.columns.numbers[raw.metric][row]), trial.id)
+        for row, trial in zip(rows, raw.trials, strict=True)
+        if raw.metric is not None and row >= 0 and trial.repeat_of is None and not broken_by(raw.columns, row, raw.goal)
     ]
     if not values:
         return None, None
@@ -125,11 +127,11 @@ def _seconds(raw: RawRun) -> float | None:
     recorded = raw.run.get("seconds")
     if isinstance(recorded, int | float):
         return float(recorded)
-    moments = [row["elapsed"] for trial in raw.trials for row in trial.rows if isinstance(row.get("elapsed"), float)]
-    return max((moment for moment in moments if not math.isnan(moment)), default=None)
+    moments = raw.columns.numbers.get("elapsed", ())
+    return max((float(moment) for moment in moments if moment == moment), default=None)
 
 
-def _comparable(run: Mapping[str, Any], metric: str | None) -> tuple[str, ...] | None:
+def comparable(run: Mapping[str, Any], metric: str | None) -> tuple[str, ...] | None:
     """Fingerprint of the data, seed and size of the split, metric; None where the run did not record them."""
     try:
         data, seeds = run["data"], run["seeds"]
