@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+# No links, and no waiting on a pipe that somebody put in a file's place.
+FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+BLOCK = 1 << 24
 SHOWN = 5  # places named in one sentence; the rest is counted
 
 
@@ -47,12 +53,19 @@ def _sentence(what: str, places: dict[str, int]) -> str:
 
 
 class Folder:
-    """One folder and what was wrong in it. Parts of names come from listing it, never from what its files say."""
+    """One folder and what was wrong in it. Parts of names come from listing it, never from what its files say.
+
+    read: size, time and inode of each file that was read, by its place in the folder; `start` goes before a place.
+    listed: the names of the folders in each folder that was looked into.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.problems = Problems()
-        self._folders: dict[tuple[str, ...], list[str]] = {}
+        self.read: dict[str, tuple[int, int, int]] = {}
+        self.start = os.path.join(path, "")  # noqa: PTH118 (10,000 paths: pathlib takes longer than opening them)
+        self.listed: dict[tuple[str, ...], list[str]] = {}
+        self._names: list[str] | None = None
 
     @property
     def name(self) -> str:
@@ -65,43 +78,48 @@ class Folder:
 
     def folders(self, *parts: str) -> list[str]:
         """Names of the folders in it, sorted, as they were when first asked for; links are left out and counted."""
-        if parts not in self._folders:
-            self._folders[parts] = self._list(parts)
-        return self._folders[parts]
+        if parts not in self.listed:
+            self.listed[parts] = self._list(parts)
+        return self.listed[parts]
 
     def files(self, start: str, end: str) -> list[str]:
-        """Names of the files directly in it that start and end so, sorted."""
-        try:
-            names = sorted(entry.name for entry in self.path.iterdir())
-        except OSError:
-            return []
-        return [name for name in names if name.startswith(start) and name.endswith(end) and self.has(name)]
+        """Names of the files directly in it that start and end so, sorted, as they were when first asked for."""
+        if self._names is None:
+            try:
+                self._names = sorted(os.listdir(self.path))  # noqa: PTH208 (names alone)
+            except OSError:
+                self._names = []
+        return [name for name in self._names if name.startswith(start) and name.endswith(end) and self.has(name)]
 
     def text(self, *parts: str) -> str | None:
         """A file's text, None where there is none; bytes that are no UTF-8 become question marks."""
-        data = self._bytes(parts)
+        data = self.data(*parts)
         return None if data is None else data.decode(errors="replace")
 
     def json(self, *parts: str) -> Any:
         """A JSON file's value; None where there is none, or where it is damaged, which is noted."""
-        data = self._bytes(parts)
+        data = self.data(*parts)
         if data is None:
             return None
         try:
-            return parse(data.decode())
+            return parse(data)
         except (ValueError, RecursionError):
             self.problems.count("damaged files", _place(parts))
             return None
 
     def lines(self, *parts: str) -> list[dict[str, Any]]:
         """The objects of a JSON Lines file, NaN and Infinity allowed; damaged lines are skipped and counted."""
+        return self.objects(self.data(*parts) or b"", parts)
+
+    def objects(self, data: bytes, parts: Sequence[str]) -> list[dict[str, Any]]:
+        """The same of what was read from a file; `parts` say which."""
         rows = []
         damaged = 0
-        for line in (self._bytes(parts) or b"").split(b"\n"):
+        for line in data.split(b"\n"):
             if not line or line.isspace():
                 continue
             try:
-                row = parse(line.decode())
+                row = parse(line)
             except (ValueError, RecursionError):
                 row = None
             if isinstance(row, dict):
@@ -132,7 +150,7 @@ class Folder:
 
     def _is(self, kind: Any, parts: tuple[str, ...]) -> bool:
         try:
-            return bool(kind(os.lstat(self.path.joinpath(*parts)).st_mode))
+            return bool(kind(os.lstat(self.start + "/".join(parts)).st_mode))
         except (OSError, ValueError):
             return False
 
@@ -140,7 +158,7 @@ class Folder:
         if parts and not self._is(stat.S_ISDIR, parts):
             return []
         try:
-            with os.scandir(self.path.joinpath(*parts)) as found:
+            with os.scandir(self.start + "/".join(parts)) as found:
                 entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
             self.problems.count(f"folders that cannot be listed ({error.strerror})", _place(parts) or ".")
@@ -150,14 +168,22 @@ class Folder:
                 self.problems.count("links not followed", _place((*parts, entry.name)))
         return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
 
-    def _bytes(self, parts: tuple[str, ...]) -> bytes | None:
-        # No links, and no waiting on a pipe that somebody put in a file's place.
-        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    def data(self, *parts: str) -> bytes | None:
+        """A file's bytes, None where there is none; what is no plain file is noted and not read."""
+        name = "/".join(parts)
         try:
-            with os.fdopen(os.open(self.path.joinpath(*parts), flags), "rb") as file:
-                if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return file.read()
-        except FileNotFoundError:
+            descriptor = os.open(self.start + name, FLAGS)
+            try:
+                found = os.fstat(descriptor)
+                if stat.S_ISREG(found.st_mode):
+                    self.read[name] = found.st_size, found.st_mtime_ns, found.st_ino
+                    data = os.read(descriptor, found.st_size + 1)
+                    while len(data) != found.st_size and (more := os.read(descriptor, BLOCK)):
+                        data += more  # somebody writes to it, or one read gave less than asked for
+                    return data
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, ValueError):
             return None
         except OSError:
             pass
@@ -170,16 +196,22 @@ def readable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _place(parts: tuple[str, ...]) -> str:
+def _place(parts: Sequence[str]) -> str:
     return readable("/".join(parts))
 
 
-def parse(text: str) -> Any:
-    """The value of a JSON text, NaN and Infinity allowed, its texts made writable.
+def parse(data: bytes | str) -> Any:
+    """The value of a JSON text in UTF-8, NaN and Infinity allowed, its texts made writable.
+
+    Strict JSON is decoded at a quarter of the time of the standard library, to the same values.
 
     Raises:
         ValueError, RecursionError: it is no JSON, or nested too deep.
     """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        text = data if isinstance(data, str) else data.decode()
     value = json.loads(text)
     return _clean(value) if "\\ud" in text or "\\uD" in text else value
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 LOG_SPAN = 50  # positive values whose ends lie further apart than this factor are taken as searched on a log scale
+_PLAIN = frozenset((str, float, bool))  # what tables show as it is
 PICKLED = "CLOUDPICKLE_FALLBACK"  # Ray's mark of a pickle inside JSON
 
 
@@ -96,6 +97,8 @@ def is_number(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """A setting as tables show it: null as text, lists joined by dashes (`32-64`), numbers and text as they are."""
+    if type(value) in _PLAIN:
+        return value
     if value is None:
         return "null"
     if isinstance(value, list | tuple):

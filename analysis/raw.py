@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.columns import Columns
 from analysis.folder import Problems, Unreadable
 from analysis.goal import NO_GOAL, Goal, Mode, Objective
-from analysis.parameters import Parameter, is_number
-
-Row = dict[str, Any]
+from analysis.parameters import Parameter
 
 # Columns that tables have of their own. A foreign metric of such a name becomes metric/NAME, a setting config/NAME.
 TRIAL_COLUMNS = (
@@ -29,12 +31,10 @@ TRIAL_COLUMNS = (
     "breaks",
 )
 EPOCH_COLUMNS = ("trial", "epoch", "seq", "elapsed", "decision")
-TEXTS = ("decision", "reason", "diverged")  # of a row of ours: words, where most rows have none
 RESERVED = frozenset((*TRIAL_COLUMNS, *EPOCH_COLUMNS))
 # Numbers of a row that say when, not how well.
 NO_METRIC = frozenset(("epoch", "seq", "elapsed", "timestamp", "time_this_iter_s", "time_total_s"))
 
-LONGEST = 2**53  # epochs; beyond it a float counts no more
 STATES = ("finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted", "running")
 
 # What a foreign run most likely wants to improve, best guess first; nested names count by their last part.
@@ -68,16 +68,24 @@ LESS_IS_BETTER = frozenset(
 )
 
 
+class Stretch(NamedTuple):
+    """Once that a trial ran on a worker, a process of some host; seconds since the run began, `ended` NaN: it runs."""
+
+    worker: tuple[str, int]
+    began: float
+    ended: float
+
+
 @dataclass(frozen=True)
 class RawTrial:
-    """One trial. `rows` are its epochs in order, each once, flat, with `epoch`; `settings` by column.
+    """One trial. `epochs`: how many rows of the run's columns are its own; `settings` by column.
 
     `repeat_of` is the trial that it repeats with another seed, None for a trial of the search itself.
     """
 
     id: str
     state: str
-    rows: Sequence[Row]
+    epochs: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     label: str | None = None
     repeat_of: str | None = None
@@ -86,69 +94,79 @@ class RawTrial:
     seconds: float = math.nan
     started: float = math.nan
     ended: float = math.nan
+    stretches: Sequence[Stretch] = ()
 
 
 @dataclass(frozen=True)
 class RawRun:
-    """A run. `status` is running, finished, interrupted, failed, dead (says running, but nothing runs) or unknown."""
+    """A run. `status` is running, finished, interrupted, failed, dead (says running, but nothing runs) or unknown.
+
+    columns: the rows of all trials, in order of trials. alive: what was found when it was looked whether a process
+    still works at it, None where nobody had to look; `newest`: seconds since 1970 of Ray's last sign of life.
+    """
 
     name: str
     kind: Literal["hypertune", "ray"]
     status: str
     created: str | None
     trials: Sequence[RawTrial]
+    columns: Columns
     parameters: tuple[Parameter, ...]
     metric: str | None
     mode: Mode
     run: Mapping[str, Any]
     goal: Goal = NO_GOAL
+    alive: bool | None = None
+    newest: float = math.nan
 
 
-def once(rows: Iterable[Row], keep: Literal["first", "last"], place: str, problems: Problems) -> list[Row]:
-    """One row an epoch, in order of epochs: of several the first or the last by `seq`, else by place in the file."""
-    kept: dict[int, Row] = {}
-    repeated = without = 0
-    unnumbered = math.inf if keep == "first" else -1
-    for row in sorted(rows, key=lambda row: number(row.get("seq"), missing=unnumbered)):
-        epoch = number(row.get("epoch"))
-        if not 0 <= epoch < LONGEST or epoch != int(epoch):
-            without += 1
-            continue
-        repeated += int(epoch) in kept
-        if keep == "last" or int(epoch) not in kept:
-            row["epoch"] = int(epoch)
-            kept[int(epoch)] = row
-    problems.count("lines without an epoch, skipped", place, without)
-    problems.count(f"epochs written twice, the {keep} one kept", place, repeated)
-    return [kept[epoch] for epoch in sorted(kept)]
+def best_rows(columns: Columns, metric: str | None, mode: Mode, goal: Goal = NO_GOAL) -> NDArray[np.int64]:
+    """The row with the best value of each trial, the first of equals, -1 where there is none.
 
-
-def best_row(rows: Sequence[Row], metric: str | None, mode: Mode, goal: Goal = NO_GOAL) -> Row | None:
-    """The epoch with the best value, the first of equals; one that breaks a constraint only where all do.
-
-    An epoch without a finite value of the metric, of a loss or of an objective is never best.
+    One that breaks a constraint is best only where all do. An epoch without a finite value of the metric, of a loss or
+    of an objective never is.
     """
-    if metric is None:
-        return None
-    sign = 1.0 if mode == "max" else -1.0
-    told = [row for row in rows if math.isfinite(number(row.get(metric))) and goal.sound(row)]
-    return max(told, key=lambda row: (not goal.broken(row), sign * row[metric]), default=None)
+    counts, starts = columns.counts, columns.ends - columns.counts
+    best = np.full(len(counts), -1, dtype=np.int64)
+    if metric is None or metric not in columns.numbers:
+        return best
+    values = columns.numbers[metric] if mode == "max" else -columns.numbers[metric]
+    told = np.isfinite(values) & columns.sound
+    broken = told & _broken(columns, goal)
+    filled = counts > 0
+    for allowed in (told & ~broken, broken):  # the second only where the first has none
+        if allowed.any():
+            scores = np.where(allowed, values, -np.inf)
+            highest = np.repeat(np.maximum.reduceat(scores, starts[filled]), counts[filled])
+            rows = np.flatnonzero(allowed & (scores == highest))
+            trials, first = np.unique(np.searchsorted(columns.ends, rows, side="right"), return_index=True)
+            best[trials] = np.where(best[trials] < 0, rows[first], best[trials])
+    return best
 
 
-def number(value: Any, missing: float = math.nan) -> float:
-    """A number as a float; `missing` for everything else and for NaN."""
-    return float(value) if is_number(value) and value == value else missing
+def broken_by(columns: Columns, row: int, goal: Goal) -> tuple[str, ...]:
+    """The constraints that a row breaks, as text."""
+    return goal.broken({name: float(values[row]) for name, values in columns.numbers.items()})
 
 
-def guess_metric(rows: Iterable[Row]) -> str | None:
+def _broken(columns: Columns, goal: Goal) -> NDArray[np.bool_]:
+    broken = np.zeros(len(columns.sound), dtype=bool)
+    for constraint in goal.constraints:
+        if constraint.metric in columns.numbers:
+            value = columns.numbers[constraint.metric]
+            broken |= value > constraint.bound if constraint.sense == "<=" else value < constraint.bound
+    return broken
+
+
+def guess_metric(reported: Iterable[str]) -> str | None:
     """The first of `GUESSES` that is reported, one of training only where there is no other; else the only metric."""
-    names = {name: None for row in rows for name, value in row.items() if name not in NO_METRIC and is_number(value)}
+    names = [name for name in reported if name not in NO_METRIC]
     for training in (False, True):
         for guess in GUESSES:
             for name in names:
                 if ("train" in name) == training and (name == guess or name.endswith(f"/{guess}")):
                     return name
-    return next(iter(names)) if len(names) == 1 else None
+    return names[0] if len(names) == 1 else None
 
 
 def guess_mode(metric: str) -> Mode:
@@ -158,7 +176,7 @@ def guess_mode(metric: str) -> Mode:
 
 
 def choose_objective(
-    rows: Iterable[Row],
+    reported: Iterable[str],
     recorded: Sequence[Objective],
     asked: tuple[str | None, Mode | None],
     problems: Problems,
@@ -171,7 +189,7 @@ def choose_objective(
     directions = {objective.metric: objective.mode for objective in recorded}
     metric = asked[0] or next(iter(directions), None)
     if metric is None:
-        metric = guess_metric(rows)
+        metric = guess_metric(reported)
         if metric is None:
             problems.say("no metric is recorded and none can be guessed: name one")
             return None, asked[1] or "max"

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
+
+from analysis.columns import Gatherer, number
 from analysis.folder import Folder, parse, readable
 from analysis.goal import Mode, Objective
+from analysis.lines import NOTHING, Form, Lines, Reader
 from analysis.parameters import flatten, infer, plain
-from analysis.raw import RESERVED, RawRun, RawTrial, Row, choose_objective, number, once
+from analysis.raw import RESERVED, RawRun, RawTrial, Stretch, choose_objective
+from analysis.read import TRIAL_FILES
 from analysis.run_folder import last_line
 
 ALIVE = 600.0  # s: Ray leaves no sign of life; a run that wrote within this time is taken as running
-TRIAL_FILES = ("result.json", "progress.csv", "params.json", "error.txt")
 TRIAL_NAME = re.compile(r".*\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", re.DOTALL)  # Ray ends a trial folder's name by its date
 # What Ray adds to a row and is no metric; hosts and process ids are nobody's business.
 DROPPED = frozenset(
@@ -30,24 +35,53 @@ DROPPED = frozenset(
     )
 )
 
+FORM = Form(
+    epoch="training_iteration",
+    written=None,
+    dropped=DROPPED,
+    moment="timestamp",
+    noted=("hostname", "pid", "timestamp", "time_this_iter_s", "iterations_since_restore", "time_total_s"),
+    reserved=RESERVED,
+    keep="last",
+    # The same process counted on from the first to the last.
+    brief=lambda first, last, rows: rows > 2 and first[:2] == last[:2] and first[4] == 1 and last[4] == rows,
+)
+
+
+class _Entry(msgspec.Struct):
+    """What experiment_state says of a trial. What is beside it there may be pickled and stays closed."""
+
+    trial_id: Any = None
+    status: Any = None
+    relative_logdir: Any = None
+    start_time: Any = None
+    config: Any = None
+
+
+class _State(msgspec.Struct):
+    """An experiment_state, its trials undecoded: they are 14 KB each, of which 300 B are of use."""
+
+    trial_data: list[msgspec.Raw] = []
+    checkpoints: list[msgspec.Raw] = []  # the same before Ray 2.10
+    runner_data: Any = None
+
 
 @dataclass(frozen=True)
 class _Snapshot:
     """What the newest readable experiment_state says: per trial by folder name, and of the run."""
 
-    trials: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trials: Mapping[str, _Entry] = field(default_factory=dict)
     metric: str | None = None
     began: float = math.nan
 
 
-@dataclass(frozen=True)
-class _Found:
+class _Found(NamedTuple):
     """One trial as its folder and the snapshot tell it. `started` and `newest` (its last row): seconds since 1970."""
 
     name: str
     trial_id: str
     status: str  # Ray's, or UNKNOWN
-    rows: list[Row]
+    lines: Lines
     settings: Mapping[str, Any]
     error: str | None
     started: float
@@ -64,62 +98,72 @@ class _Run:
     alive: bool
 
 
-def is_run(folder: Folder) -> bool:
-    """Whether it is the folder of a Ray Tune experiment: a state file or trial folders."""
-    if folder.files("experiment_state-", ".json") or folder.has("tuner.pkl"):
-        return True
-    return any(folder.has(name, file) for name in folder.folders() for file in TRIAL_FILES)
+NO_ENTRY = _Entry()
+_PAIR = msgspec.json.Decoder(tuple[str, msgspec.Raw])
+_DESCRIPTION = msgspec.json.Decoder(_Entry)
+_START = re.compile(rb'"\{\\n  \\"start_time\\": (\d+\.\d+),')  # as Ray writes it, before 10 KB of no use
 
 
 def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) -> RawRun:
     """Reads all of it. Ray does not record the full training length: it is taken to be that of the longest trial."""
     snapshot = _read_snapshot(folder)
     listed = frozenset(folder.folders())
+    gatherer = Gatherer()
+    reader = Reader(folder, FORM, gatherer)
     found = [
-        _read_trial(folder, name, snapshot.trials.get(name, {}), listed) for name in _trial_names(folder, snapshot)
+        _read_trial(folder, name, snapshot.trials.get(name, NO_ENTRY), reader if name in listed else None)
+        for name in _trial_names(folder, snapshot)
     ]
     found.sort(key=lambda one: number(one.started, missing=math.inf))
+    columns = gatherer.finish([one.name for one in found], folder.problems)
     recorded = [] if snapshot.metric is None else [Objective(snapshot.metric, None)]
-    metric, mode = choose_objective(
-        (row for one in found for row in one.rows), recorded, (metric, mode), folder.problems
-    )
+    metric, mode = choose_objective(columns.metrics, recorded, (metric, mode), folder.problems)
     newest = max((one.newest for one in found if one.newest == one.newest), default=snapshot.began)
     starts = [moment for moment in (snapshot.began, *(one.started for one in found)) if moment == moment]
     run = _Run(
         metric=metric,
-        full=max((one.rows[-1]["epoch"] for one in found if one.rows), default=math.nan),
+        full=max((one.lines.final for one in found if one.lines.rows), default=math.nan),
         began=min(starts, default=math.nan),
-        alive=abs(time.time() - newest) < ALIVE,
+        alive=is_alive(newest),
     )
     trials = [_make_trial(name, one, run) for name, one in zip(_unique_ids(found, folder), found, strict=True)]
     status = _status({trial.state for trial in trials})
+    moments = columns.numbers.pop("timestamp", None)
+    if moments is not None:
+        columns.numbers["elapsed"] = moments - run.began
     return RawRun(
         name=folder.name,
         kind="ray",
         status=status,
         created=_iso(run.began),
         trials=trials,
+        columns=columns,
         parameters=infer(trial.settings for trial in trials),
         metric=metric,
         mode=mode,
         run={"status": status, "created": _iso(run.began), "trials": len(trials)},
+        alive=run.alive,
+        newest=newest,
     )
+
+
+def is_alive(newest: float) -> bool:
+    """Whether a run with this last sign of life, in seconds since 1970, is taken as running."""
+    return abs(time.time() - newest) < ALIVE
 
 
 def _read_snapshot(folder: Folder) -> _Snapshot:
     """The newest experiment_state that can be read; Ray starts another at each restore."""
     for name in reversed(folder.files("experiment_state-", ".json")):
-        state = folder.json(name)
-        if not isinstance(state, dict):
+        state = _read_state(folder, name)
+        if state is None:
             continue
-        runner = state.get("runner_data")
-        runner = runner if isinstance(runner, dict) else {}
-        entries = state.get("trial_data") or state.get("checkpoints")
+        runner = state.runner_data if isinstance(state.runner_data, dict) else {}
         trials = {}
-        for entry in entries if isinstance(entries, list) else []:
-            merged = _merge_entry(entry)
-            if isinstance(merged.get("relative_logdir"), str):
-                trials[merged["relative_logdir"]] = merged
+        for raw in state.trial_data or state.checkpoints:
+            entry = _read_entry(raw)
+            if isinstance(entry.relative_logdir, str):
+                trials[entry.relative_logdir] = entry
             else:
                 folder.problems.count("damaged trial entries skipped", name)
         metric = runner.get("_metric")
@@ -128,17 +172,43 @@ def _read_snapshot(folder: Folder) -> _Snapshot:
     return _Snapshot()
 
 
-def _merge_entry(entry: Any) -> dict[str, Any]:
+def _read_state(folder: Folder, name: str) -> _State | None:
+    data = folder.data(name)
+    try:
+        return msgspec.json.decode(data or b"", type=_State)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        state = folder.json(name)  # NaN in it, or something else than lists; or damage, which is said
+    if not isinstance(state, dict):
+        return None
+    lists = {key: state[key] for key in ("trial_data", "checkpoints") if isinstance(state.get(key), list)}
+    entries = {key: [msgspec.Raw(json.dumps(entry)) for entry in listed] for key, listed in lists.items()}
+    return _State(**entries, runner_data=state.get("runner_data"))
+
+
+def _read_entry(raw: msgspec.Raw) -> _Entry:
     """A trial in experiment_state: a JSON text, or a pair of them, description and progress."""
+    try:
+        described, progress = _PAIR.decode(raw)
+        entry = _DESCRIPTION.decode(described)
+        start = _START.match(progress)
+        if start:
+            entry.start_time = float(start[1])
+            return entry
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        pass
+    try:
+        value = parse(bytes(raw))
+    except (ValueError, RecursionError):
+        return NO_ENTRY
     merged: dict[str, Any] = {}
-    for part in entry if isinstance(entry, list) else [entry]:
+    for part in value if isinstance(value, list) else [value]:
         try:
             value = parse(part) if isinstance(part, str) else part
         except (ValueError, RecursionError):
             continue
         if isinstance(value, dict):
             merged |= value
-    return merged
+    return _Entry(**{name: merged.get(name) for name in _Entry.__struct_fields__})
 
 
 def _trial_names(folder: Folder, snapshot: _Snapshot) -> list[str]:
@@ -149,7 +219,10 @@ def _trial_names(folder: Folder, snapshot: _Snapshot) -> list[str]:
             names.append(name)
         elif TRIAL_NAME.fullmatch(name):
             folder.problems.count("trial folders with nothing to read", readable(name))
-    return sorted({*names, *snapshot.trials}, key=_natural)
+    # Times of starting tell the order; where one is missing, the numbers in the names do.
+    known = all(type(entry.start_time) is float for entry in snapshot.trials.values())
+    both = {*names, *snapshot.trials}
+    return sorted(both, key=None if known and len(both) == len(snapshot.trials) else _natural)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -157,42 +230,58 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)]
 
 
-def _read_trial(folder: Folder, name: str, entry: Mapping[str, Any], listed: Collection[str]) -> _Found:
-    # A name that only the snapshot knows may be any path: nothing is opened by it.
-    here = name in listed
-    lines, source = (folder.lines(name, "result.json"), "result.json") if here else ([], "")
-    if here and not lines:
-        lines, source = _read_csv(folder, name), "progress.csv"
-        if lines:
+def _read_trial(folder: Folder, name: str, entry: _Entry, reader: Reader | None) -> _Found:
+    # A name that only the snapshot knows may be any path: nothing is opened by it, there is no reader for it.
+    lines = NOTHING if reader is None else reader.read(name, "result.json")
+    own = lines.newest.get("config")
+    if reader is not None and not lines.newest:
+        rows = _read_csv(folder, name)
+        if rows:
             folder.problems.count("trials read from progress.csv, as result.json is missing or empty", readable(name))
-    first, last = (lines[0], lines[-1]) if lines else ({}, {})
-    status = entry.get("status")
-    error = folder.text(name, "error.txt") if here else None
+            lines = reader.add(rows, (name, "progress.csv"))
+    newest, first = lines.newest, lines.noted[0] if lines.noted else (None,) * len(FORM.noted)
+    error = None
+    if reader is not None and entry.status in (None, "ERROR"):
+        error = folder.text(name, "error.txt")
+    status = entry.status
     if status is None:
-        status = "ERROR" if error is not None else "TERMINATED" if last.get("done") is True else "UNKNOWN"
-    config = folder.json(name, "params.json") if here else None
-    if not isinstance(config, dict):
-        config = next((c for c in (last.get("config"), entry.get("config")) if c and isinstance(c, dict)), None)
-        if config is None:
-            folder.problems.count("trials whose settings are not known", readable(name))
+        status = "ERROR" if error is not None else "TERMINATED" if newest.get("done") is True else "UNKNOWN"
     return _Found(
         name=name,
-        trial_id=readable(str(entry.get("trial_id") or last.get("trial_id") or name)),
+        trial_id=readable(str(entry.trial_id or newest.get("trial_id") or name)),
         status=str(status),
-        rows=once(map(_make_row, lines), "last", f"{readable(name)}/{source}", folder.problems),
-        settings={path: plain(value) for path, value in flatten(config or {}).items()},
+        lines=lines,
+        settings=_read_settings(folder, name, own, newest, entry, reader is not None),
         error=error,
-        started=number(
-            entry.get("start_time"), number(first.get("timestamp")) - number(first.get("time_total_s"), missing=0.0)
-        ),
-        newest=number(last.get("timestamp")),
+        started=number(entry.start_time, number(first[2]) - number(first[5], missing=0.0)),
+        newest=number(newest.get("timestamp")),
     )
 
 
-def _make_row(line: Mapping[str, Any]) -> Row:
-    metrics = {name: value for name, value in line.items() if name not in DROPPED}
-    row = {f"metric/{name}" if name in RESERVED else name: value for name, value in flatten(metrics, "/").items()}
-    return row | {"epoch": line.get("training_iteration"), "timestamp": line.get("timestamp")}
+def _read_settings(
+    folder: Folder, name: str, own: Any, newest: Mapping[str, Any], entry: _Entry, here: bool
+) -> Mapping[str, Any]:
+    """Those that its last row was trained with; else those of params.json, of progress.csv, of the snapshot."""
+    config = own if own and isinstance(own, dict) else folder.json(name, "params.json") if here else None
+    if not isinstance(config, dict):
+        config = next((c for c in (newest.get("config"), entry.config) if c and isinstance(c, dict)), None)
+        if config is None:
+            folder.problems.count("trials whose settings are not known", readable(name))
+    return {path: plain(value) for path, value in flatten(config or {}).items()}
+
+
+def _make_stretches(lines: Lines, began: float, state: str) -> list[Stretch]:
+    """Rows of one process that counts on, in seconds since the run began; the last of a running trial has no end."""
+    stretches: list[Stretch] = []
+    for host, pid, moment, seconds, since, _ in lines.noted:
+        ended = number(moment) - began
+        worker = str(host), int(number(pid, missing=-1.0))
+        if not stretches or stretches[-1].worker != worker or since == 1:
+            stretches.append(Stretch(worker, ended - number(seconds, missing=0.0), ended))
+        else:
+            stretches[-1] = stretches[-1]._replace(ended=ended)
+    told = [stretch for stretch in stretches if stretch.ended == stretch.ended]
+    return [*told[:-1], told[-1]._replace(ended=math.nan)] if told and state == "running" else told
 
 
 def _read_csv(folder: Folder, name: str) -> list[dict[str, Any]]:
@@ -241,18 +330,17 @@ def _unique_ids(found: list[_Found], folder: Folder) -> list[str]:
 
 def _make_trial(trial_id: str, found: _Found, run: _Run) -> RawTrial:
     state, reason = _state(found, run)
-    for row in found.rows:
-        row["elapsed"] = number(row.pop("timestamp")) - run.began
     return RawTrial(
         id=trial_id,
         state=state,
-        rows=found.rows,
+        epochs=found.lines.rows,
         settings=found.settings,
         reason=reason,
         full_epochs=run.full,
-        seconds=number(found.rows[-1].get("time_total_s")) if found.rows else 0.0,
+        seconds=number(found.lines.last.get("time_total_s")) if found.lines.rows else 0.0,
         started=found.started - run.began,
         ended=math.nan if state == "running" else max(found.newest, found.started) - run.began,
+        stretches=_make_stretches(found.lines, run.began, state),
     )
 
 
@@ -261,16 +349,15 @@ def _state(found: _Found, run: _Run) -> tuple[str, str | None]:
     if found.status == "ERROR":
         return "failed", None if found.error is None else last_line(found.error)
     # Without a snapshot a trial that a scheduler did not end never says so; only the longest are sure to be whole.
-    whole = found.status == "UNKNOWN" and not run.alive and bool(found.rows) and found.rows[-1]["epoch"] >= run.full
+    whole = found.status == "UNKNOWN" and not run.alive and found.lines.final >= run.full
     if found.status != "TERMINATED" and not whole:
         return ("running", None) if run.alive else ("interrupted", None)
-    if not found.rows:
+    if not found.lines.rows:
         return "interrupted", "it ended without a result"
-    last = found.rows[-1]
-    value = None if run.metric is None else last.get(run.metric)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "diverged", f"{run.metric} was {value} at epoch {last['epoch']}"
-    return ("finished", None) if last["epoch"] >= run.full else ("stopped", None)
+    value = found.lines.infinite.get(run.metric or "")
+    if value is not None:
+        return "diverged", f"{run.metric} was {value} at epoch {found.lines.final:.0f}"
+    return ("finished", None) if found.lines.final >= run.full else ("stopped", None)
 
 
 def _status(states: set[str]) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from analysis import ray_folder, run_folder
+from typing import TYPE_CHECKING
+
 from analysis.folder import Folder, Unreadable, readable
 from analysis.goal import Mode
-from analysis.raw import RawRun
 
+if TYPE_CHECKING:
+    from analysis.raw import RawRun
+
+TRIAL_FILES = ("result.json", "progress.csv", "params.json", "error.txt")  # of Ray
 EXPECTED = "expected a run folder (run.json, events.jsonl, trials/) or a Ray Tune one (experiment_state-*.json, trials)"
 
 
@@ -16,16 +20,36 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
     Raises:
         Unreadable: it is neither.
     """
-    if run_folder.is_run(folder):
+    # Not sooner: to see whether there are runs takes no numpy.
+    if _is_ours(folder):
+        from analysis import run_folder
+
         return run_folder.read(folder, metric, mode)
-    if ray_folder.is_run(folder):
+    if _is_rays(folder):
+        from analysis import ray_folder
+
         return ray_folder.read(folder, metric, mode)
     raise Unreadable(f"{folder.path}: {_found(folder)}; {EXPECTED}")
 
 
 def is_run(folder: Folder) -> bool:
     """Whether there is a run in the folder that `read` would try."""
-    return run_folder.is_run(folder) or ray_folder.is_run(folder)
+    return _is_ours(folder) or _is_rays(folder)
+
+
+def _is_ours(folder: Folder) -> bool:
+    """Whether it is a run folder of hypertune, whole or in part: one of its files, or a trial of it."""
+    if any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl")):
+        return True
+    trials = (name for name in folder.folders("trials") if name.isdecimal())
+    return any(folder.has("trials", name, file) for name in trials for file in ("params.json", "result.json"))
+
+
+def _is_rays(folder: Folder) -> bool:
+    """Whether it is the folder of a Ray Tune experiment: a state file or trial folders."""
+    if folder.files("experiment_state-", ".json") or folder.has("tuner.pkl"):
+        return True
+    return any(folder.has(name, file) for name in folder.folders() for file in TRIAL_FILES)
 
 
 def _found(folder: Folder) -> str:

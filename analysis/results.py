@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+import gc
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import NoneType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 
-from analysis.folder import Folder, Problems, Unreadable
-from analysis.goal import NO_GOAL, Goal, Mode
-from analysis.parameters import Parameter, is_number
-from analysis.raw import NO_METRIC, TEXTS, TRIAL_COLUMNS, RawRun, RawTrial, best_row, number
+from analysis import cache as caching
+from analysis.folder import Folder, Unreadable
+from analysis.frames import make_frames, make_stretches
+from analysis.goal import NO_GOAL, Constraint, Goal, Mode, Objective
+from analysis.parameters import Parameter
+from analysis.ray_folder import is_alive
 from analysis.read import read
 
+if TYPE_CHECKING:
+    from analysis.gallery import Plots
+
 __all__ = ["Parameter", "Results", "Unreadable", "load"]
+
+TABLES = ("trials", "epochs", "stretches", "classes")
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,11 @@ class Results:
     all its values are numbers, else object.
     epochs: one row an epoch: trial, epoch, every metric under its own name as float64; where known seq, elapsed
     (seconds since the run began) and, as text, decision and reason. Other texts are kept, lists are not.
+    stretches: one row each time that a trial ran on a worker, in order of trials: trial, worker (int64; 1, 2, ... in
+    order of first appearance, of a process of some host), began, ended (seconds since the run began; ended NaN while it
+    runs).
+    classes: how much of each class was recognised (recall on validation) at a trial's best epoch: index trial, one
+    float64 column a class, by its name; NaN unknown. None where the run tells no classes apart.
     run: what run.json says, its status made true: dead where it says running and no process does. Of a foreign run
     status, created and the number of trials. goal: its objectives and constraints.
     `metric` and `mode` come from the run itself, never from YAML; the best epoch is by them. None when a foreign
@@ -54,6 +67,15 @@ class Results:
     run: Mapping[str, Any]
     problems: tuple[str, ...]
     goal: Goal = NO_GOAL
+    stretches: pd.DataFrame = field(default_factory=lambda: make_stretches(()))
+    classes: pd.DataFrame | None = None
+
+    @property
+    def plot(self) -> Plots:
+        """The figures, for notebooks: `results.plot.parallel()`."""
+        from analysis.gallery import Plots
+
+        return Plots(self)
 
     def eligible(self) -> pd.Series[bool]:
         """Which trials may be best: those of the search itself, no repeats, that break no constraint."""
@@ -72,101 +94,88 @@ class Results:
         return str(values.idxmax() if self.mode == "max" else values.idxmin())
 
 
-def load(path: str | Path, *, metric: str | None = None, mode: Mode | None = None) -> Results:
+def load(
+    path: str | Path, *, metric: str | None = None, mode: Mode | None = None, cache: str | Path | None = None
+) -> Results:
     """Reads a run folder of hypertune, or any results folder of Ray Tune: finished, running, killed or damaged.
 
     Args:
         path: the folder. Links in it are not followed, pickles not opened, nothing is written.
         metric: what to judge trials by; default: what the run recorded, else a guess, noted in `problems`.
         mode: max or min; default: as recorded, else by the metric's name.
+        cache: a folder to keep what was read in, such as report/cache/ of the run: while nothing in the run's folder
+            changes, it is read from there the next time. Where it cannot be written, nothing is kept.
 
     Raises:
         Unreadable: the path is no such folder, no trial reports the metric asked for, or the run recorded the other
             direction.
     """
-    folder = Folder(Path(path))
-    raw = read(folder, metric, mode)
-    epochs = _make_epochs(raw.trials, folder.problems)
-    metrics = [
-        name for name in epochs.columns if epochs[name].dtype == np.float64 and name not in (*NO_METRIC, *TRIAL_COLUMNS)
-    ]
-    if metric is not None and len(epochs) and metric not in metrics:
-        raise Unreadable(f"{path}: no trial reports {metric}; there are {', '.join(metrics)}")
-    parameters = tuple(_own_column(parameter, {*metrics, *TRIAL_COLUMNS}) for parameter in raw.parameters)
+    folder, place, wish = Folder(Path(path)), None if cache is None else Path(cache), (metric, mode)
+    if place is not None:
+        kept = caching.find(folder, place, wish)
+        if kept is not None and kept.facts["alive"] == _looks_alive(folder, kept.facts):
+            return _make(folder.path, kept)
+    began = time.time()
+    with _no_collection():
+        raw = read(folder, metric, mode)
+        frames = make_frames(raw)
+    if metric is not None and len(frames.epochs) and metric not in frames.metrics:
+        raise Unreadable(f"{path}: no trial reports {metric}; there are {', '.join(frames.metrics)}")
+    facts = {
+        "name": raw.name,
+        "kind": raw.kind,
+        "parameters": [asdict(parameter) for parameter in frames.parameters],
+        "metric": raw.metric,
+        "mode": raw.mode,
+        "run": raw.run,
+        "problems": folder.problems.sentences(),
+        "goal": raw.goal._asdict(),
+        "alive": raw.alive,
+        "newest": None if math.isnan(raw.newest) else raw.newest,
+    }
+    kept = caching.Kept(facts, {name: getattr(frames, name) for name in TABLES})
+    if place is not None:
+        caching.keep(kept, folder, began, place, wish)
+    return _make(folder.path, kept)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without looking for garbage, which takes a quarter of the time when a million small things are made."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _make(path: Path, kept: caching.Kept) -> Results:
+    """From what was read now, or was kept when it was read."""
+    facts = kept.facts
+    goal = facts["goal"]
     return Results(
-        path=folder.path,
-        name=raw.name,
-        kind=raw.kind,
-        trials=_make_trials(raw, metrics, parameters),
-        epochs=epochs,
-        parameters=parameters,
-        metric=raw.metric,
-        mode=raw.mode,
-        run=raw.run,
-        problems=folder.problems.sentences(),
-        goal=raw.goal,
+        path=path,
+        **{name: facts[name] for name in ("name", "kind", "metric", "mode", "run")},
+        parameters=tuple(_make_parameter(parameter) for parameter in facts["parameters"]),
+        problems=tuple(facts["problems"]),
+        goal=Goal(
+            tuple(Objective(*one) for one in goal["objectives"]),
+            tuple(Constraint(*one) for one in goal["constraints"]),
+            tuple(goal["losses"]),
+        ),
+        **kept.tables,
     )
 
 
-def _own_column(parameter: Parameter, taken: Collection[str]) -> Parameter:
-    return replace(parameter, column=f"config/{parameter.column}") if parameter.column in taken else parameter
+def _make_parameter(facts: Mapping[str, Any]) -> Parameter:
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return Parameter(**fields)
 
 
-def _make_epochs(trials: Sequence[RawTrial], problems: Problems) -> pd.DataFrame:
-    """All rows, column by column: one pass a name, no DataFrame a trial."""
-    rows = [row for trial in trials for row in trial.rows]
-    names = dict.fromkeys(name for row in rows for name in row)
-    columns: dict[str, Any] = {
-        "trial": pd.Series([trial.id for trial in trials for _ in trial.rows], dtype="str"),
-        "epoch": np.array([row["epoch"] for row in rows], dtype=np.int64),
-    }
-    for name in names:
-        if name not in columns:
-            column = _make_column([row.get(name) for row in rows], name, problems)
-            if column is not None:
-                columns[name] = column
-    return pd.DataFrame(columns)
-
-
-def _make_column(values: list[Any], name: str, problems: Problems) -> Any:
-    """Numbers as float64; a column without any number is text, or None if it holds neither."""
-    types = set(map(type, values))
-    if name in TEXTS and types <= {str, NoneType}:
-        return pd.Series(values, dtype=object)
-    if types <= {float, int, NoneType}:
-        with suppress(OverflowError):  # a whole number beyond 1e308: the slow way below takes it as missing
-            return np.array(values, dtype=np.float64)
-    if any(map(is_number, values)) or bool in types:
-        numbers = [float(value) if isinstance(value, bool) else number(value) for value in values]
-        odd = sum(value is not None and not isinstance(value, int | float) for value in values)
-        problems.count("values that are no numbers, taken as missing", name, odd)
-        return np.array(numbers, dtype=np.float64)
-    return pd.Series(values, dtype=object) if types <= {str, NoneType} else None
-
-
-def _make_trials(raw: RawRun, metrics: Sequence[str], parameters: Sequence[Parameter]) -> pd.DataFrame:
-    trials = raw.trials
-    best = [best_row(trial.rows, raw.metric, raw.mode, raw.goal) or {} for trial in trials]
-    columns: dict[str, Any] = {
-        "number": np.arange(1, len(trials) + 1, dtype=np.int64),
-        "label": pd.Series([trial.label for trial in trials], dtype=object),
-        "state": pd.Series([trial.state for trial in trials], dtype="str"),
-        "reason": pd.Series([trial.reason for trial in trials], dtype=object),
-        "epochs": np.array([len(trial.rows) for trial in trials], dtype=np.int64),
-        "best_epoch": np.array([number(row.get("epoch")) for row in best], dtype=np.float64),
-    }
-    for name in ("full_epochs", "seconds", "started", "ended"):
-        columns[name] = np.array([getattr(trial, name) for trial in trials], dtype=np.float64)
-    columns["repeat_of"] = pd.Series([trial.repeat_of for trial in trials], dtype=object)
-    columns["breaks"] = pd.Series([", ".join(raw.goal.broken(row)) or None for row in best], dtype=object)
-    for name in metrics:
-        columns[name] = np.array([number(row.get(name)) for row in best], dtype=np.float64)
-    for parameter, original in zip(parameters, raw.parameters, strict=True):
-        values = [trial.settings.get(original.column) for trial in trials]
-        if all(value is None or is_number(value) for value in values):
-            columns[parameter.column] = np.array([number(value) for value in values], dtype=np.float64)
-        else:
-            columns[parameter.column] = pd.Series(values, dtype=object)
-    frame = pd.DataFrame(columns)
-    frame.index = pd.Index([trial.id for trial in trials], dtype="str", name="trial")
-    return frame
+def _looks_alive(folder: Folder, facts: Mapping[str, Any]) -> bool | None:
+    """Whether a process works at the run, seen as when it was read; None where that is of no interest."""
+    if facts["alive"] is None:
+        return None
+    return folder.is_locked("run.lock") if facts["kind"] == "hypertune" else is_alive(facts["newest"])

@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from analysis.columns import Gatherer, number
 from analysis.folder import Folder, readable
 from analysis.goal import Mode, read_goal
+from analysis.lines import NOTHING, Form, Lines, Reader
 from analysis.parameters import Parameter, column_of, flatten, from_config, from_space, infer, look_up, plain
-from analysis.raw import STATES, RawRun, RawTrial, Row, choose_objective, number, once
+from analysis.raw import STATES, RawRun, RawTrial, Stretch, choose_objective
 
 FORMAT = 1  # of run.json
-DROPPED = ("trial_id", "training_iteration", "time")  # of a row: said by `trial` and `epoch`, or by `elapsed`
+FORM = Form(
+    epoch="epoch",
+    written="seq",
+    dropped=frozenset(("trial_id", "training_iteration", "time")),  # said by `trial` and `epoch`, or by `elapsed`
+    moment=None,
+    noted=("seq", "elapsed", "epoch_seconds"),
+    reserved=frozenset(),
+    keep="first",
+    brief=lambda first, last, rows: False,  # the run may have been resumed between any two of them
+)
+
+
+@dataclass
+class _Stint:
+    """A start of a trial and, where an event told it, its end: on which process, when."""
+
+    worker: tuple[str, int]
+    heard: float  # when its first epoch was over
+    ended: float = math.nan
 
 
 @dataclass
@@ -28,6 +48,8 @@ class _History:
     state: str | None = None
     reason: str | None = None
     seq: float = math.nan  # of the end
+    asked: float = math.nan
+    stints: list[_Stint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,16 +57,8 @@ class _Files:
     """What the folder of one trial says."""
 
     config: Mapping[str, Any] = field(default_factory=dict)
-    rows: Sequence[Row] = ()
+    lines: Lines = NOTHING
     error: str | None = None
-
-
-def is_run(folder: Folder) -> bool:
-    """Whether it is a run folder of hypertune, whole or in part: one of its files, or a trial of it."""
-    if any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl")):
-        return True
-    trials = (name for name in folder.folders("trials") if name.isdecimal())
-    return any(folder.has("trials", name, file) for name in trials for file in ("params.json", "result.json"))
 
 
 def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) -> RawRun:
@@ -53,28 +67,23 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
     Else it is interrupted, unless its last line carries the decision that ended it.
     """
     run = _read_run(folder)
+    goal = read_goal(run)
     histories = _read_events(folder)
-    files = {name: _read_files(folder, name) for name in folder.folders("trials")}
-    for name, found in files.items():
-        if name not in histories and not (found.rows or found.config or found.error):
-            folder.problems.count("trial folders with nothing to read", readable(name))
-        else:
-            histories.setdefault(name, _History())
+    gatherer = Gatherer((*goal.losses, *(objective.metric for objective in goal.objectives)))
+    files = _read_all(folder, histories, gatherer)
     status = str(run.get("status", "unknown"))
-    running = status in ("running", "unknown") and folder.is_locked("run.lock")
+    alive = folder.is_locked("run.lock") if status in ("running", "unknown") else None
     parameters = _read_parameters(folder, histories, files)
     trials = [
-        _make_trial(name, history, files.get(name, _Files()), parameters, run, running)
+        _make_trial(name, history, files.get(name, _Files()), parameters, run, bool(alive))
         for name, history in histories.items()
     ]
     for trial in trials:
-        if trial.state in ("finished", "stopped") and not trial.rows:
+        if trial.state in ("finished", "stopped") and not trial.epochs:
             folder.problems.count("trials that ended and left no epochs", trial.id)
-    goal = read_goal(run)
-    metric, mode = choose_objective(
-        (row for trial in trials for row in trial.rows), goal.objectives, (metric, mode), folder.problems
-    )
-    if status == "running" and not running:
+    columns = gatherer.finish(list(histories), folder.problems)
+    metric, mode = choose_objective(columns.metrics, goal.objectives, (metric, mode), folder.problems)
+    if status == "running" and not alive:
         status = "dead"
         folder.problems.say("run.json says running, but no process holds run.lock: the run was killed")
     return RawRun(
@@ -83,12 +92,29 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
         status=status,
         created=run["created"] if isinstance(run.get("created"), str) else None,
         trials=trials,
+        columns=columns,
         parameters=parameters,
         metric=metric,
         mode=mode,
         run={**run, "status": status},
         goal=goal,
+        alive=alive,
     )
+
+
+def _read_all(folder: Folder, histories: dict[str, _History], gatherer: Gatherer) -> dict[str, _Files]:
+    """The folders of all trials, in order of histories; those that events do not name get one, behind the others."""
+    reader = Reader(folder, FORM, gatherer)
+    files: dict[str, _Files] = {}
+    listed = dict.fromkeys(folder.folders("trials"))
+    for name in [*(name for name in histories if name in listed), *(name for name in listed if name not in histories)]:
+        found = _read_files(folder, name, reader)
+        if name not in histories and not (found.lines.rows or found.config or found.error):
+            folder.problems.count("trial folders with nothing to read", readable(name))
+            continue
+        histories.setdefault(name, _History())
+        files[name] = found
+    return files
 
 
 def _read_run(folder: Folder) -> Mapping[str, Any]:
@@ -108,14 +134,17 @@ def _read_events(folder: Folder) -> dict[str, _History]:
         folder.problems.say("events.jsonl is missing: states were taken from the trials' own files")
     for event in folder.lines("events.jsonl"):
         kind, trial = event.get("event"), event.get("trial")
-        if kind not in ("asked", "started", "mutated", "ended"):
+        if kind not in ("asked", "started", "mutated", "retried", "ended"):
             continue
         if not isinstance(trial, str):
             folder.problems.count("events without a trial, skipped", "events.jsonl")
             continue
         history = histories.setdefault(trial, _History())
         elapsed = number(event.get("elapsed"))
+        if kind in ("retried", "ended") and history.stints:
+            history.stints[-1].ended = elapsed
         if kind == "asked":
+            history.asked = elapsed
             history.parameters = event["parameters"] if isinstance(event.get("parameters"), dict) else None
             history.label = None if event.get("label") is None else str(event["label"])
             history.repeat_of = event["repeat_of"] if isinstance(event.get("repeat_of"), str) else None
@@ -123,8 +152,11 @@ def _read_events(folder: Folder) -> dict[str, _History]:
             if isinstance(event.get("parameters"), dict):
                 history.parameters = event["parameters"]
         elif kind == "started":
+            history.stints.append(_Stint((str(event.get("host")), int(number(event.get("pid"), -1.0))), elapsed))
             history.started = elapsed if math.isnan(history.started) else history.started
             history.state, history.reason, history.ended = None, None, math.nan
+        elif kind == "retried":
+            continue
         elif event.get("state") in STATES:
             history.state, history.ended, history.seq = event["state"], elapsed, number(event.get("seq"))
             history.reason = None if event.get("reason") is None else str(event["reason"])
@@ -133,21 +165,14 @@ def _read_events(folder: Folder) -> dict[str, _History]:
     return histories
 
 
-def _read_files(folder: Folder, name: str) -> _Files:
+def _read_files(folder: Folder, name: str, reader: Reader) -> _Files:
     place = ("trials", name)
     config = folder.json(*place, "params.json")
-    lines = folder.lines(*place, "result.json")
+    lines = reader.read(*place, "result.json")
     if not isinstance(config, dict):
         folder.problems.count("trials without a readable params.json", readable(name))
         config = {}
-    rows = []
-    for line in lines:
-        row = flatten(line, "/")
-        for key in DROPPED:
-            row.pop(key, None)
-        rows.append(row)
-    error = folder.text(*place, "error.txt")
-    return _Files(config, once(rows, "first", f"trials/{readable(name)}/result.json", folder.problems), error)
+    return _Files(config, lines, folder.text(*place, "error.txt"))
 
 
 def _read_parameters(
@@ -184,26 +209,42 @@ def _make_trial(
     named = from_config(parameters, files.config) if history.parameters is None else _plain(history.parameters)
     full = _full_epochs(files.config, run)
     # An end that epochs follow was not the last: the run was resumed.
-    over = bool(history.state) and not any(number(row.get("seq")) > history.seq for row in files.rows)
+    over = bool(history.state) and not any(number(row[0]) > history.seq for row in files.lines.noted)
     state, reason = history.state, history.reason
     if state is None or not over:
         state, reason = _state_without_end(files, full, running)
     if reason is None and files.error is not None and state == "failed":
         reason = last_line(files.error)
-    last = files.rows[-1] if files.rows else {}
     return RawTrial(
         id=readable(name),
         state=state,
-        rows=files.rows,
+        epochs=files.lines.rows,
         settings={columns.get(key, column_of(key)): value for key, value in named.items()},
         label=history.label,
         repeat_of=history.repeat_of,
         reason=reason,
         full_epochs=full,
-        seconds=number(last.get("time_total_s")) if files.rows else 0.0,
+        seconds=number(files.lines.last.get("time_total_s")) if files.lines.rows else 0.0,
         started=history.started,
         ended=history.ended if over else math.nan,
+        stretches=_make_stretches(history, files.lines, state),
     )
+
+
+def _make_stretches(history: _History, lines: Lines, state: str) -> list[Stretch]:
+    """Each begins an epoch before its first is heard of and ends by its event or, after a kill, with its last row."""
+    stretches: list[Stretch] = []
+    earliest = number(history.asked, missing=0.0)
+    nexts = [*(stint.heard for stint in history.stints), math.inf][1:]
+    for stint, after in zip(history.stints, nexts, strict=True):
+        own = [(number(row[1]), row[2]) for row in lines.noted if stint.heard <= number(row[1]) < after]
+        ended = stint.ended
+        if math.isnan(ended) and not (after == math.inf and state == "running"):
+            ended = own[-1][0] if own else stint.heard
+        began = max(earliest, stint.heard - (number(own[0][1], missing=0.0) if own else 0.0))
+        stretches.append(Stretch(stint.worker, began, max(ended, began)))
+        earliest = number(ended, missing=began)
+    return stretches
 
 
 def _full_epochs(config: Mapping[str, Any], run: Mapping[str, Any]) -> float:
@@ -215,13 +256,13 @@ def _full_epochs(config: Mapping[str, Any], run: Mapping[str, Any]) -> float:
 
 def _state_without_end(files: _Files, full: float, running: bool) -> tuple[str, str | None]:
     """State and reason by the trial's own files: its last line carries the decision that ended it."""
-    last = files.rows[-1] if files.rows else {}
+    last = files.lines.last
     reason = None if last.get("reason") is None else str(last["reason"])
     if files.error is not None:
         return "failed", None
     if last.get("diverged"):
         return "diverged", str(last["diverged"])
-    if last and last["epoch"] >= full:
+    if files.lines.final >= full:
         return "finished", reason
     if last.get("decision") == "stop":
         return "stopped", reason
