@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from analysis import fidelity, style
-from analysis.repeats import repeats
+from analysis.gain import size
 from analysis.results import Results
+from analysis.worth import noise_of
 
 
 def facts(results: Results) -> Iterator[str]:
@@ -35,41 +35,16 @@ def facts(results: Results) -> Iterator[str]:
         yield f"{int(broken.sum())} of {len(trials)} trials break a constraint and cannot be best."
 
 
-class Noise(NamedTuple):
-    """Standard deviation of the metric that is luck, in its own unit, and where it is known from."""
-
-    deviation: float
-    source: str
-
-
-def noise(results: Results) -> Noise | None:
-    """By repeats with other seeds; else, of an accuracy, by the number of validation images. None: not known."""
-    repeated = repeats(results)
-    if repeated is not None:
-        return Noise(repeated.deviation, f"{len(repeated.values)} trainings of one configuration")
-    best, data = results.best(), results.run.get("data")
-    images = data.get("validation") if isinstance(data, dict) else None
-    if best is None or not isinstance(images, int) or images < 1 or style.metric(results).factor != 100:
-        return None
-    share = float(style.metric_values(results, results.trials)[best])
-    return Noise(math.sqrt(max(share * (1 - share), 0.25 / images) / images), f"{images:,} validation images alone")
-
-
 def _lead(results: Results, metric: style.Metric, best: str) -> Iterator[str]:
     values = style.metric_values(results, results.trials)[results.eligible()].dropna()
     values = values[~results.trials.loc[values.index, "state"].isin(fidelity.LOST) | (values.index == best)]
     if len(values) < 2:
         return
     second = values.drop(best).max() if results.mode == "max" else values.drop(best).min()
-    lead = abs(float(values[best] - second))
-    told = noise(results)
-    unit = f"{metric.factor * lead:.1f} points" if metric.factor == 100 else style.number(lead)
-    if told is None:
-        yield f"The winner leads by {unit}; nothing was repeated with another seed, so it is not known what luck gives."
+    lead, told = abs(float(values[best] - second)), noise_of(results)
+    ahead, luck = (size(v, metric.name, float(values[best])) for v in (lead, told.size))
+    if not math.isfinite(told.size):
+        yield f"The winner leads by {ahead}; nothing was repeated with another seed: it is not known what luck gives."
         return
-    luck = f"{metric.factor * told.deviation:.1f} points" if metric.factor == 100 else style.number(told.deviation)
-    sure = lead > 2 * math.sqrt(2) * told.deviation
-    yield (
-        f"The winner leads by {unit}; luck alone has a standard deviation of {luck} ({told.source}): the lead is "
-        + ("larger than that explains." if sure else "within it.")
-    )
+    sure = "larger than that explains" if lead > 2 * math.sqrt(2) * told.size else "within it"
+    yield f"The winner leads by {ahead}; one standard deviation of {told.source} is {luck}: the lead is {sure}."

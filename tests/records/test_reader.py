@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tuner.errors import BadInput
-from tuner.records import reader
+from tuner.records import reader, writer
 from tuner.records.reader import FIELDS, NEEDED, Record, read_record
 from tuner.records.writer import RunFolder
 from tuner.spec.objective import MODES
@@ -93,6 +93,7 @@ def test_a_line_that_makes_no_sense_is_left_out_and_said_with_its_place(
         ("missing or wrong", {"seq": 9, "epoch": 3, "val_loss": "low"}),
         ("missing or wrong", {"seq": 9, "epoch": 3, "val_loss": float("nan")}),
         ("missing or wrong", {"seq": 9, "epoch": 3, "trial_id": "001"}),
+        ("missing or wrong", {"seq": 9, "epoch": 3, "val_class_accuracy": [0.5, "all"]}),
     ],
 )
 def test_an_epoch_that_makes_no_sense_is_left_out(small: Path, told: Tell, why: str, row: Any) -> None:
@@ -128,6 +129,17 @@ def test_a_trial_that_was_interrupted_goes_on(small: Path, told: Tell) -> None:
 def test_what_a_later_version_adds_is_kept(small: Path) -> None:
     append(small / "events.jsonl", {"seq": 9, "event": "celebrated", "trial": "002", "with": {"cake": [1]}})
     assert read_record(small).lines[-1].fields["with"] == {"cake": [1]}
+
+
+def test_the_accuracy_of_each_class_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    with writer.create(tmp_path, "a") as folder:
+        folder.write_run(status="running")
+        folder.write_space("", [])
+        folder.write_event("asked", trial="001", parameters={})
+        folder.start_trial("001", {})
+        folder.write_row("001", {"epoch": 1, "val_class_accuracy": [0.25, None, 1.0]})
+    record = read_record(tmp_path / "a")
+    assert (record.lines[-1].fields["val_class_accuracy"], record.problems) == ([0.25, None, 1.0], ())
 
 
 def test_every_metric_must_be_a_number() -> None:

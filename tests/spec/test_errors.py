@@ -143,6 +143,7 @@ def test_a_mistake_in_the_model_is_said_once(text: str, said: str) -> None:
         ),
         # the rest
         ("search: {metric: val_acc}", "search.metric: no such metric: val_acc; did you mean val_accuracy?"),
+        ("search: {metric: val_class_accuracy}", "no such metric: val_class_accuracy"),
         ("search: {metric: val_top4_accuracy}", "no such metric: val_top4_accuracy; did you mean val_top"),
         ("search: {metric: {val_ece: max}}", "search.metric: val_ece: better is min, got max"),
         ("search: {metric: {val_acc: max}}", "search.metric: no such metric: val_acc; did you mean val_accuracy?"),

@@ -1,5 +1,6 @@
 """Scores of logits against scikit-learn's."""
 
+import json
 import math
 import warnings
 from itertools import pairwise
@@ -42,6 +43,20 @@ def test_the_macro_means_equal_scikit_learns(case: tuple[Tensor, Tensor]) -> Non
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "y_pred contains classes not in y_true")
         assert scores.balanced_accuracy == pytest.approx(sk.balanced_accuracy_score(labels, predicted), rel=1e-12)
+
+
+def test_the_accuracy_of_each_class_is_scikit_learns_recall(case: tuple[Tensor, Tensor]) -> None:
+    labels, predicted, every = case[1].numpy(), case[0].argmax(1).numpy(), range(case[0].shape[1])
+    recall = sk.recall_score(labels, predicted, labels=every, average=None, zero_division=np.nan)
+    each = evaluate(*case).class_accuracy
+    assert each == tuple(None if np.isnan(value) else round(float(value), 4) for value in recall)
+    assert (None in each) == (len(set(labels.tolist())) < len(each))
+
+
+@pytest.mark.parametrize("classes", [metrics.MOST_CLASSES, metrics.MOST_CLASSES + 1])
+def test_classes_are_told_one_by_one_up_to_a_hundred(classes: int) -> None:
+    each = evaluate(*make(20, classes, classes)).class_accuracy
+    assert each is None if classes > 100 else each is not None and len(each) == 100
 
 
 def test_loss_and_accuracies_equal_scikit_learns(case: tuple[Tensor, Tensor]) -> None:
@@ -112,7 +127,7 @@ def test_equal_logits_are_placed_as_argmax_places_them() -> None:
 def test_there_is_no_area_where_one_class_alone_occurs() -> None:
     scores = evaluate(torch.randn(5, 3), torch.full((5,), 2))
     assert scores.roc_auc is None
-    assert all(math.isfinite(score) for score in scores if score is not None)
+    assert all(map(math.isfinite, (score for score in scores if isinstance(score, float))))
 
 
 def test_a_class_that_is_never_right_counts_as_zero() -> None:
@@ -141,7 +156,7 @@ def test_an_epoch_carries_all_scores_and_leaves_out_what_is_absent() -> None:
     scores = evaluate(*make(60, 4, 4))
     row = EpochMetrics.of(scores, clean_train_accuracy=0.9, **MEASURED).as_dict()
     present = {f"val_{name}": score for name, score in scores._asdict().items() if score is not None}
-    assert present.items() <= row.items()
+    assert json.loads(json.dumps(present)) == {name: row[name] for name in present}
     assert "val_top3_accuracy" in row and "val_top5_accuracy" not in row and "raw_val_loss" not in row
     assert row["accuracy_gap"] == 0.9 - scores.accuracy
 

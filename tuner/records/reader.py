@@ -238,6 +238,7 @@ FIELDS: dict[str, Callable[[Any], bool]] = {
     "excess": _are_numbers,
     "curve": _is_curve,
     "values": lambda value: type(value) is list and all(map(_is_number, value)),
+    "val_class_accuracy": lambda value: type(value) is list and all(v is None or _is_number(v) for v in value),
     "unfinished": lambda value: type(value) is list and all(map(_is_text, value)),
     "dropped": lambda value: type(value) is dict and all(map(_is_text, value.values())),
 }

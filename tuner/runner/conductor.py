@@ -8,24 +8,23 @@ What is in memory here is a fold over those lines: `replay.py` folds them again.
 from __future__ import annotations
 
 import math
-import statistics
 import time
-from collections.abc import Mapping
 from typing import Any
 
-from tuner.errors import Infeasible, SearchFailed
+from tuner.errors import SearchFailed
 from tuner.records.status import TIME_SPENT
 from tuner.records.writer import RunFolder
+from tuner.runner.patience import Patience
+from tuner.runner.rounds import Rounds
 from tuner.runner.trial import Goal, Job, Row, Trial, front
+from tuner.runner.until import Until
 from tuner.runner.weights import Weights
-from tuner.search.population import Exploit, Population
-from tuner.search.preflight import Size
+from tuner.search.population import Population
 from tuner.search.sampler import Sampler, State
 from tuner.search.schedulers import make_scheduler
 from tuner.spec.objective import number
 from tuner.spec.search import Pbt, parse_duration
 from tuner.spec.space import Space
-from tuner.spec.trial_config import TrialConfig
 
 STATES: tuple[State, ...] = ("finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted")
 LOST: tuple[State, ...] = ("failed", "out_of_memory")
@@ -33,15 +32,20 @@ LOST: tuple[State, ...] = ("failed", "out_of_memory")
 HOPELESS = 5
 """So many trials failed and none gave an epoch: the next one would fail too."""
 
-HANGS = 10
-"""A trial without an epoch for so many usual ones hangs."""
-
 
 class Conductor:
     """Runs one search over `folder`; `trials` configurations at most, until `seconds` have passed."""
 
     def __init__(
-        self, space: Space, sampler: Sampler, folder: RunFolder, *, trials: int, full: int, seconds: float | None
+        self,
+        space: Space,
+        sampler: Sampler,
+        folder: RunFolder,
+        *,
+        trials: int,
+        full: int,
+        seconds: float | None,
+        until: Until | None = None,
     ) -> None:
         search = self.search = space.fixed.search
         self.goal = Goal(search.objectives, search.rules)
@@ -50,6 +54,8 @@ class Conductor:
         self.full = full
         self.ending = ""
         """Why the search ends before all is done; empty where it does not."""
+        self.enough = ""
+        """Why no further trial is worth it; empty where one is, and where nobody asked."""
         self.stopping = False
         """Whether jobs end with their next epoch and no other begins."""
         self.notes: dict[str, str] = {}
@@ -63,14 +69,17 @@ class Conductor:
             if isinstance(search.scheduler, Pbt)
             else None
         )
-        self._space = space
+        self.rounds = (
+            Rounds(self.population, space, sampler, folder, self.weights) if self.population is not None else None
+        )
         self._digits = max(3, len(str(trials)))
         self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._until = until
+        self._ended: list[Trial] = []
         self._exhausted = False
         self._queue: list[Trial] = []
-        self._seconds: list[float] = []
         self._taken = {path.parent.name for path in (folder.path / "trials").glob("*/result.json")}
-        self._patience = parse_duration(search.hang_after)
+        self._patience = Patience(parse_duration(search.hang_after))
 
     # ------------------------------------------------------------ how it stands
 
@@ -158,7 +167,7 @@ class Conductor:
 
     @property
     def _asking(self) -> bool:
-        return not self._exhausted and len(self.searched) < self.wanted
+        return not self._exhausted and not self.enough and len(self.searched) < self.wanted
 
     def _ask(self) -> Trial | None:
         if not self._asking:
@@ -251,7 +260,7 @@ class Conductor:
             trial.started = True
         row = {**row, **trial.size.as_dict(), "params": row.get("params", trial.size.params)}
         trial.take(row, self.goal)
-        self._seconds.append(float(row["epoch_seconds"]))
+        self._patience.took(float(row["epoch_seconds"]))
         state, reason, waits = self.judge(trial, row)
         if state is None and self.late:
             state, reason = "interrupted", TIME_SPENT
@@ -302,12 +311,13 @@ class Conductor:
         """Let scheduler and population hear an epoch again that the folder has; what was decided then stands."""
         if self.population and trial.id in self.population.waiting:
             self.population.release()  # it went on, so the round was over
-        self._seconds.append(number(row.get("epoch_seconds")))
+        self._patience.took(number(row.get("epoch_seconds")))
         state, reason, _ = self.judge(trial, row)
         trial.decided = (state, reason) if state and row.get("decision") == "stop" else None
 
     def take_up(self) -> None:
         """After a replay: every unfinished trial that does not wait for its population gets a job."""
+        self._weigh()
         for trial in self.trials.values():
             if trial.state is None and trial.decided:  # killed between its last row and the line that ends it
                 self.end(trial, *trial.decided)
@@ -358,15 +368,7 @@ class Conductor:
 
     def hanging(self) -> list[Trial]:
         """Trials that gave no epoch for so long that they must hang; their `hung` says why."""
-        usual = statistics.median(self._seconds) if self._seconds else 0.0
-        works = [trial.size.multiply_adds for trial in self.trials.values() if trial.epochs]
-        work = statistics.median(works) if works else 1
-        for trial in self.running:
-            larger = max(1.0, trial.size.multiply_adds / work) if work else 1.0
-            limit = max(self._patience, HANGS * usual * larger)
-            if not trial.hung and (silent := time.monotonic() - trial.heard) > limit:
-                trial.hung = f"no epoch for {silent:.0f} s, the limit is {limit:.0f} s (search.hang_after)"
-        return [trial for trial in self.running if trial.hung]
+        return self._patience.ended(self.running, [trial for trial in self.trials.values() if trial.epochs])
 
     def interrupt(self, reason: str) -> None:
         """The run ends before its running trials do."""
@@ -380,11 +382,21 @@ class Conductor:
         self.folder.write_event("ended", trial=trial.id, state=state, epoch=trial.epochs, reason=reason)
         self.close(trial)
         self.weights.retain(trial, self.front() if len(self.goal.objectives) > 1 else [])
+        if state != "interrupted":
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """See whether further trials are worth it; once they are not, none is asked for."""
+        if self._until and self._asking:
+            self.enough = self._until.says(self._ended, self.repeats())
+            self.ending = self.ending or self.enough
 
     def close(self, trial: Trial) -> None:
         """Tell sampler and population how a trial ended."""
         if trial.repeat_of is not None or trial.state is None:
             return
+        if trial.state != "interrupted":
+            self._ended.append(trial)
         if trial.number is not None:
             self.sampler.tell(trial.number, trial.told(trial.state, self.goal))
         elif trial.fits:
@@ -401,49 +413,9 @@ class Conductor:
         return min(trial.full, (trial.epochs // every + 1) * every)
 
     def _start_round(self) -> bool:
-        """Decide a round when all have arrived, and let everybody go on; whether it did."""
-        if self.population is None or self.running or (changes := self.population.decide()) is None:
+        """Let everybody go on when a round is decided; whether anybody does."""
+        if self.rounds is None or self.running:
             return False
-        for change in changes:
-            self.change(change)
-        for member in self.population.release():
-            self.go_on(self.trials[member])
+        for trial in self.rounds.decide(self.trials):
+            self.go_on(trial)
         return bool(self._queue)
-
-    def change(self, exploit: Exploit) -> None:
-        """Let a trial go on from another one's weights with other parameters; written down before it does.
-
-        It stays as it is where the other's weights are gone, or what was drawn breaks a rule.
-        """
-        trial = self.trials[exploit.trial]
-        if trial.changed == exploit.epoch:  # decided before a crash
-            return
-        source = self.trials[exploit.source]
-        config = self.resolved(exploit.parameters, trial.config.seed)
-        try:
-            size = self.sampler.count(config)
-        except Infeasible:
-            return
-        if not self.weights.give(source, trial, exploit.epoch):
-            return
-        self.folder.write_event(
-            "mutated",
-            trial=trial.id,
-            epoch=exploit.epoch,
-            source=source.id,
-            parameters=dict(exploit.parameters),
-            size=size.as_dict(),
-            reason=exploit.reason,
-        )
-        self.mutate(trial, exploit.parameters, config, size, exploit.epoch)
-        self.weights.forget_given(trial)
-
-    def mutate(self, trial: Trial, parameters: Mapping[str, Any], config: TrialConfig, size: Size, epoch: int) -> None:
-        """Note a change that is on disk."""
-        trial.parameters, trial.config, trial.size, trial.changed = dict(parameters), config, size, epoch
-        if self.population:
-            self.population.change(trial.id, parameters)
-
-    def resolved(self, parameters: Mapping[str, Any], seed: int) -> TrialConfig:
-        """The configuration of these parameters."""
-        return self._space.resolve(lambda p: parameters[p.name]).model_copy(update={"seed": seed})

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from tuner.errors import BadInput, HypertuneError, Problem
+from tuner.runner.until import check_until
 from tuner.search import grid
 from tuner.search.choose import choose_sampler
 from tuner.search.plan import expected_epochs
@@ -172,6 +173,7 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
         check_batch(first.facts, preflight.batch_size)
     trials = count_trials(space)
     sampler, reason = choose_sampler(space, trials)
+    check_until(fixed.search, sampler)
     return Plan(
         space=space,
         prepared=prepared,

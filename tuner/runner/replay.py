@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from tuner.errors import BadInput
 from tuner.records.reader import Line, Record
 from tuner.runner.conductor import Conductor
-from tuner.runner.trial import Trial
+from tuner.runner.trial import Trial, resolve
 from tuner.search.preflight import Size
 from tuner.search.sampler import Told
 from tuner.search.transfer import DoesNotFit, transfer
@@ -116,9 +116,11 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
         if foreign and not _lies_in(space, fields["parameters"]):
             trial.fits, found.dropped[trial.id] = False, "its population changed it to what does not lie in the space"
             return
-        config = conductor.resolved(fields["parameters"], trial.config.seed)
+        config = resolve(space, fields["parameters"], trial.config.seed)
         size = _size(fields["size"]) if fields.get("size") else trial.size
-        conductor.mutate(trial, fields["parameters"], config, size, int(fields["epoch"]))
+        trial.mutate(fields["parameters"], config, size, int(fields["epoch"]))
+        if conductor.population:
+            conductor.population.change(trial.id, fields["parameters"])
     elif line.event == "ended" and fields["state"] == "interrupted":
         trial.state = "interrupted"  # for now: it goes on
     elif line.event == "ended":
@@ -138,7 +140,7 @@ def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found
             return
         found.notes.append(f"trial {name}: its params.json is missing or damaged; made anew from its parameters")
         seed = int(fields.get("seed", space.fixed.seed))
-        written = conductor.resolved(fields["parameters"], seed)
+        written = resolve(space, fields["parameters"], seed)
         conductor.folder.restore_params(name, written.model_dump(mode="json"))
     label, to_the_end = fields.get("label"), bool(fields.get("to_the_end"))
     trial = Trial(

@@ -20,6 +20,8 @@ from tuner.runner.conductor import LOST, Conductor
 from tuner.runner.plan import Plan
 from tuner.runner.replay import Replayed, replay
 from tuner.runner.signals import Signals
+from tuner.runner.trial import Goal
+from tuner.runner.until import Enough, Until, least_trials
 from tuner.search.sampler import Sampler
 from tuner.search.transfer import Knowledge
 from tuner.spec.search import Grid
@@ -76,10 +78,24 @@ class Before:
     changed: bool = False
 
 
+def make_until(enough: Enough | None, plan: Plan) -> Until | None:
+    """What ends the search where no further trial is worth it; None where that was not asked for."""
+    search = plan.space.fixed.search
+    if enough is None or search.until is None:
+        return None
+    return Until(enough, Goal(search.objectives, search.rules), least_trials(plan.sampler), plan.facts.validation)
+
+
 def run(
-    plan: Plan, folder: RunFolder, screen: Screen, *, before: Before | None = None, known: Knowledge | None = None
+    plan: Plan,
+    folder: RunFolder,
+    screen: Screen,
+    *,
+    enough: Enough | None = None,
+    before: Before | None = None,
+    known: Knowledge | None = None,
 ) -> Outcome:
-    """Search, writing into `folder`; Ray's own output goes to its ray.log.
+    """Search, writing into `folder`; Ray's own output goes to its ray.log. `enough` ends it where search.until is set.
 
     Raises:
         HypertuneError: the search could not go on; what was done is kept.
@@ -94,6 +110,7 @@ def run(
         trials=plan.trials,
         full=plan.full,
         seconds=None if budget is None else max(0.0, budget - spent),
+        until=make_until(enough, plan),
     )
     found = replay(conductor, before.record, space, changed=before.changed) if before else Replayed()
     if before:  # what does not lie in the space any more is none of its combinations
@@ -101,7 +118,10 @@ def run(
         grid = isinstance(plan.sampler, Grid)
         conductor.wanted = plan.trials + unfit if grid else max(plan.trials, space.fixed.search.trials)
     if before and conductor.complete and not before.changed and before.record.run.get("status") == "finished":
-        screen.note(f"all of its {len(conductor.trials)} trials have ended; to go on: --trials +20")
+        why, more = f"all of its {len(conductor.trials)} trials have ended", "--trials +20"
+        if conductor.enough:
+            why, more = conductor.enough, "--set search.until=null"
+        screen.note(f"{why}; to go on: {more}")
         return Outcome(folder.path, conductor, spent)  # nothing to do, nothing to write
     if before and before.changed:  # first: a crash after it finds old trials marked as such, whatever space there is
         folder.write_event("space_changed", dropped=found.dropped)

@@ -20,6 +20,7 @@ from tuner.runner.resume import check_data, compare_versions, reopen
 from tuner.runner.run import Before, Outcome, run
 from tuner.runner.signals import output_to
 from tuner.runner.told import outcome_text
+from tuner.runner.until import Enough
 from tuner.runner.warm import know
 from tuner.search.transfer import Knowledge
 from tuner.spec.space import Space
@@ -50,8 +51,10 @@ def show_plan(space: Space, console: Console, warm: Sequence[Path] = ()) -> tupl
     return plan, known
 
 
-def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data: bool, as_json: bool) -> Outcome:
-    """Go on with the run in `folder`.
+def resume_run(
+    folder: RunFolder, wish: Wish, console: Console, *, enough: Enough | None = None, changed_data: bool, as_json: bool
+) -> Outcome:
+    """Go on with the run in `folder`; `enough` as `run` takes it.
 
     Raises:
         HypertuneError: it cannot go on; what is there is kept.
@@ -66,7 +69,7 @@ def resume_run(folder: RunFolder, wish: Wish, console: Console, *, changed_data:
         check_data(record, plan)
     if different := compare_versions(record):
         console.print(f"note   written with {'; '.join(different)}", soft_wrap=True)
-    return perform(plan, folder, console, before=Before(record, spent, changed), as_json=as_json)
+    return perform(plan, folder, console, enough=enough, before=Before(record, spent, changed), as_json=as_json)
 
 
 def perform(
@@ -74,11 +77,12 @@ def perform(
     folder: RunFolder,
     console: Console,
     *,
+    enough: Enough | None = None,
     before: Before | None = None,
     known: Knowledge | None = None,
     as_json: bool = False,
 ) -> Outcome:
-    """Run the search on a console, and say how it ended or how to go on.
+    """Run the search on a console, and say how it ended or how to go on; `enough` as `run` takes it.
 
     Raises:
         HypertuneError: with the command that goes on in its text.
@@ -90,7 +94,7 @@ def perform(
         with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
             live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
             with Progress(plan, live, place) as screen:
-                outcome = run(plan, folder, screen, before=before, known=known)
+                outcome = run(plan, folder, screen, enough=enough, before=before, known=known)
     except HypertuneError as error:
         error.add_note(f"go on with it: hypertune resume {place}")
         raise

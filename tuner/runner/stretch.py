@@ -129,7 +129,8 @@ class Stretch:
                 self._latency = measure_latency_ms(trainer)
             row["latency_ms"] = self._latency
         row["checkpoint_epoch"] = self._newest
-        sound = all(math.isfinite(number) for number in row.values())  # else the trial has diverged
+        numbers = (value for value in row.values() if isinstance(value, float | int))
+        sound = all(map(math.isfinite, numbers))  # else the trial has diverged
         if trainer.ends:
             row["ends"] = trainer.ends
         if sound:

@@ -33,6 +33,8 @@ def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
     budget = conductor.search.seconds
     if conductor.late and not outcome.signal and budget is not None:
         text.append(f"       the time budget of {show_time(budget)} is spent\n")
+    elif conductor.ending == conductor.enough and conductor.enough and not outcome.signal:
+        text.append(f"ended  {conductor.enough}\n")
     elif conductor.ending and not outcome.signal:
         text.append(f"       it ended early: {shorten(conductor.ending, 300)}\n", "red")
     if best := conductor.best():

@@ -11,6 +11,7 @@ from tuner.search.preflight import Size
 from tuner.search.sampler import State, Told
 from tuner.spec.distributions import Plain
 from tuner.spec.objective import Constraint, Objective, number
+from tuner.spec.space import Space
 from tuner.spec.trial_config import TrialConfig
 
 Row = Mapping[str, Any]
@@ -109,6 +110,10 @@ class Trial:
         if goal.kept(row) and (not self.best or score > goal.first.score(self.best)):
             self.best, self.best_parameters, self.best_config = row, self.parameters, self.config
 
+    def mutate(self, parameters: Mapping[str, Plain], config: TrialConfig, size: Size, epoch: int) -> None:
+        """Note what a population changed after this epoch."""
+        self.parameters, self.config, self.size, self.changed = dict(parameters), config, size, epoch
+
     def told(self, state: State, goal: Goal) -> Told:
         """What the sampler must know at the end."""
         values = tuple(number(self.top[o.metric]) for o in goal.objectives) if self.top else ()
@@ -123,6 +128,11 @@ class Job:
     number: int
     start: tuple[str, ...] = ()
     stop_at: int | None = None
+
+
+def resolve(space: Space, parameters: Mapping[str, Any], seed: int) -> TrialConfig:
+    """The configuration of these parameters, trained with this seed."""
+    return space.resolve(lambda p: parameters[p.name]).model_copy(update={"seed": seed})
 
 
 def front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:

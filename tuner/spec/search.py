@@ -170,6 +170,9 @@ class Search(Section):
     scheduler: NoScheduler | Asha | Hyperband | Median | Pbt = Field(
         default_factory=Asha, discriminator="name", description="which trial to stop early"
     )
+    until: Literal["worth"] | None = Field(
+        None, description="worth: begin no trial when the next ones should gain less than the noise; trials is the most"
+    )
     start_from: Annotated[tuple[dict[str, Any], ...], Items] = Field(
         (), description="configurations to try first: names or paths with values, plus label and to_the_end"
     )

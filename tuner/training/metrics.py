@@ -11,6 +11,7 @@ from torch import Tensor
 
 TOP = (3, 5)
 BINS = 15  # of the calibration error, as Guo et al. (2017) have it
+MOST_CLASSES = 100  # that are told one by one: with 1,000 a row would be seven times as long
 RANKED_AT_ONCE = 2**22  # numbers sorted in one go: about 200 MB; 50,000 images of 1,000 classes would want 3 GB
 
 
@@ -19,7 +20,8 @@ class Scores(NamedTuple):
 
     The macro means go over the classes that occur in truth or prediction, balanced accuracy and ROC AUC over those that
     occur in truth. The scores that default to None are absent where they would say nothing: top k where there are no
-    more than k classes, ROC AUC where no more than one class occurs.
+    more than k classes, ROC AUC where no more than one class occurs, the accuracy of each class (its recall, to 4
+    digits; None for one that does not occur in truth) where there are more than 100.
     """
 
     loss: float
@@ -32,6 +34,7 @@ class Scores(NamedTuple):
     roc_auc: float | None = None
     top3_accuracy: float | None = None
     top5_accuracy: float | None = None
+    class_accuracy: tuple[float | None, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class EpochMetrics:
     val_roc_auc: float | None
     val_top3_accuracy: float | None
     val_top5_accuracy: float | None
+    val_class_accuracy: tuple[float | None, ...] | None
     raw_val_loss: float | None
     raw_val_accuracy: float | None
     accuracy_gap: float
@@ -74,7 +78,8 @@ class EpochMetrics:
 
         raw: scores of the raw weights where `scores` are of averaged ones; measured: all other fields.
         """
-        scores = scores or Scores(*[math.nan] * (len(Scores._fields) - len(Scores._field_defaults)))
+        unknown: list[Any] = [math.nan] * (len(Scores._fields) - len(Scores._field_defaults))
+        scores = scores or Scores(*unknown)
         return cls(
             **{f"val_{name}": score for name, score in scores._asdict().items()},
             raw_val_loss=None if raw is None else raw.loss,
@@ -84,9 +89,10 @@ class EpochMetrics:
             **measured,
         )
 
-    def as_dict(self) -> dict[str, float | int]:
-        """Flat, under the names of result.json; what is absent is left out."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def as_dict(self) -> dict[str, Any]:
+        """As result.json has it: numbers, and a list of them for `val_class_accuracy`; what is absent is left out."""
+        row = {name: value for name, value in asdict(self).items() if value is not None}
+        return row if self.val_class_accuracy is None else {**row, "val_class_accuracy": [*self.val_class_accuracy]}
 
 
 def evaluate(logits: Tensor, labels: Tensor) -> Scores:
@@ -119,10 +125,13 @@ def evaluate(logits: Tensor, labels: Tensor) -> Scores:
     }
     place = _place(logits, labels)
     scores |= {f"top{k}_accuracy": (place < k).double().sum() / n for k in TOP if classes > k}
-    found = dict(zip(scores, torch.stack([*scores.values()]).tolist(), strict=True))
+    told = torch.where(truth > 0, recall, math.nan)[: classes if classes <= MOST_CLASSES else 0]
+    numbers = torch.cat([torch.stack([*scores.values()]), told]).tolist()
+    found = dict(zip(scores, numbers, strict=False))
     if math.isnan(found["roc_auc"]):
         del found["roc_auc"]
-    return Scores(**found)
+    each = tuple(None if math.isnan(value) else round(value, 4) for value in numbers[len(scores) :])
+    return Scores(**found, class_accuracy=each or None)
 
 
 def _mean(values: Tensor, counted: Tensor) -> Tensor:
