@@ -26,19 +26,28 @@ class Change:
     """Put `value` at `route`, the keys down from the root of the file, all of which exist but perhaps the last.
 
     `missing` are keys to make below it. `kind` is the bare word that stood there for a section: it becomes `name`.
-    With `keep` the body of a choice stands at the route, of which only that entry stays.
+    With `keep` the body of a choice stands at the route, of which only these entries stay.
     """
 
     route: tuple[Key, ...]
     missing: tuple[str, ...] = ()
     kind: str = ""
-    keep: Key | None = None
+    keep: tuple[Key, ...] | None = None
     text: str = ""
     value: Node | None = None
 
 
-def apply_sets(root: Node, sets: Sequence[str]) -> tuple[Node, list[Change], list[Problem]]:
-    """The tree with each `NAME=YAML` applied in order, the changes made, and what is wrong with the rest."""
+@dataclass(frozen=True)
+class Edit:
+    """What a program changes: `text`, as YAML, stands for all that is at the name, or only the options `keep` stay."""
+
+    name: str
+    text: str = ""
+    keep: tuple[str, ...] = ()
+
+
+def apply_sets(root: Node, sets: Sequence[str | Edit]) -> tuple[Node, list[Change], list[Problem]]:
+    """The tree with each `NAME=YAML` or Edit applied in order, the changes made, and what is wrong with the rest."""
     changes: list[Change] = []
     problems: list[Problem] = []
     for number, text in enumerate(sets, start=1):
@@ -52,7 +61,8 @@ def apply_sets(root: Node, sets: Sequence[str]) -> tuple[Node, list[Change], lis
     return root, changes, problems
 
 
-def _read_change(root: Node, text: str, place: Place) -> Change:
+def _read_change(root: Node, wish: str | Edit, place: Place) -> Change:
+    text = f"{wish.name}={wish.text or 'null'}" if isinstance(wish, Edit) else wish
     name, equals, value_text = text.partition("=")  # a label holds no =
     name = name.strip()
     found = list(_STEP.finditer(name))
@@ -64,7 +74,9 @@ def _read_change(root: Node, text: str, place: Place) -> Change:
     if problems:
         raise BadInput(problems)
     change, node = _find(root, [(m[1], m[2]) for m in found], name, place)
-    if node is not None:
+    if isinstance(wish, Edit) and wish.keep:
+        return _kept(change, node, wish, place)
+    if node is not None and isinstance(wish, str):
         change = _narrowed(change, node, value, name)
     return replace(change, text=value_text, value=value)
 
@@ -132,8 +144,19 @@ def _narrowed(change: Change, node: Node, value: Node, name: str) -> Change:
     for index, option in enumerate(read_options(body_of(node), name)):
         same = option.label == wanted and isinstance(option.label, bool) == isinstance(wanted, bool)
         if same or (option.named and option.label == text_of(wanted)):
-            return Change((*route, "choice"), keep=_entry(node, index))
+            return Change((*route, "choice"), keep=(_entry(node, index),))
     return change
+
+
+def _kept(change: Change, node: Node | None, wish: Edit, place: Place) -> Change:
+    """The change that leaves only some options of the choice there, by their labels."""
+    if node is None or word_of(node) != "choice":
+        raise place.error(f"{wish.name}: is no choice in this file")
+    options = enumerate(read_options(body_of(node), wish.name))
+    entries = tuple(_entry(node, n) for n, option in options if text_of(option.label) in wish.keep)
+    if not entries:
+        raise place.error(f"{wish.name}: has no option {', '.join(wish.keep)}")
+    return replace(change, route=(*change.route, "choice"), keep=entries)
 
 
 def _entry(choice: Node, index: int) -> Key:
@@ -149,19 +172,20 @@ def _changed(node: Node, route: tuple[Key, ...], change: Change) -> Node:
         items = list(node.items)
         items[int(key)] = _changed(items[int(key)], rest, change)
         return Listing(tuple(items), node.place)
-    assert isinstance(node, Table) and isinstance(key, str) and change.value is not None
-    inner = _changed(node.entries.get(key, change.value), rest, change)
-    moved = {key: change.value.place} if not rest and change.keep is None else {}
+    assert isinstance(node, Table) and isinstance(key, str)
+    there = node.entries[key] if change.value is None else node.entries.get(key, change.value)
+    inner = _changed(there, rest, change)
+    moved = {key: change.value.place} if change.value is not None and not rest and change.keep is None else {}
     return Table({**node.entries, key: inner}, {**node.keys, **moved}, node.place)
 
 
 def _new(node: Node, change: Change) -> Node:
     """What stands at the end of the route after the change."""
     if change.keep is not None and isinstance(node, Listing):
-        return Listing((node.items[int(change.keep)],), node.place)
+        return Listing(tuple(node.items[int(key)] for key in change.keep), node.place)
     if change.keep is not None and isinstance(node, Table):
-        key = str(change.keep)
-        return Table({key: node.entries[key]}, {key: node.keys[key]}, node.place)
+        keys = list(map(str, change.keep))
+        return Table({k: node.entries[k] for k in keys}, {k: node.keys[k] for k in keys}, node.place)
     assert change.value is not None
     new, place = change.value, change.value.place
     for key in reversed(change.missing):

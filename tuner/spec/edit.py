@@ -14,7 +14,7 @@ from ruamel.yaml.comments import CommentedMap
 
 import tuner
 from tuner.errors import BadInput
-from tuner.spec.changes import Change, apply_sets
+from tuner.spec.changes import Change, Edit, apply_sets
 from tuner.spec.nearest import did_you_mean
 from tuner.spec.space_file import Node, plain, read, read_text
 
@@ -22,8 +22,8 @@ from tuner.spec.space_file import Node, plain, read, read_text
 READY_MADE = Path(tuner.__file__).parent.parent / "search_spaces"
 
 
-def set_values(text: str, sets: Sequence[str]) -> str:
-    """The text with each `NAME=YAML` applied in order, comments and structure kept (grammar R12).
+def set_values(text: str, sets: Sequence[str | Edit]) -> str:
+    """The text with each `NAME=YAML` or Edit applied in order, comments and structure kept (grammar R12).
 
     Raises:
         BadInput: the text is no YAML, or one of `sets` is malformed or speaks of what is not there.
@@ -55,7 +55,7 @@ def _make(change: Change, data: Any, yaml: YAML) -> None:
     if change.keep is not None:
         body = _own(data, last)
         for key in list(body) if isinstance(body, Mapping) else reversed(range(len(body))):
-            if str(key) != str(change.keep):
+            if str(key) not in map(str, change.keep):
                 del body[key]
         return
     value = yaml.load(change.text)
