@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         results = load(options.folder, metric=options.metric, mode=options.mode)
-        page = report.write(results, options.out, x=options.x, color=options.color)
+        page = report.write(results, options.out, x=options.x, color=options.color).page
     except (Unreadable, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -108,7 +108,7 @@ def _read(results: Results, config: Mapping[str, Any], whole: frozenset[str]) ->
     asked, found = _ranges(results), {}
     searched, best = frozenset(asked), results.best()
     for column in searched:
-        here = results.trials.loc[best, column] if best is not None else None
+        here: Any = results.trials.loc[best, column] if best is not None else None
         if not pd.isna(here):
             found[column] = value(here)
     for path, text in _leaves(config, whole).items():

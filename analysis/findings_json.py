@@ -10,11 +10,12 @@ from analysis.results import Results
 
 if TYPE_CHECKING:
     from analysis.findings import Finding, Report
+    from analysis.worth import Worth
 
 FORMAT = 1  # raised when a reader must know
 
 
-def findings_json(results: Results, report: Report) -> dict[str, Any]:
+def findings_json(results: Results, report: Report, more: Worth | None = None) -> dict[str, Any]:
     """Strict JSON: run, metric, mode, trials (a count by state), best, findings and what could not be told.
 
     Metric values and effects are in their own units, accuracies as shares; null stands for what is not known.
@@ -31,6 +32,7 @@ def findings_json(results: Results, report: Report) -> dict[str, Any]:
         "made_no_difference": [_finding(f) for f in report.made_no_difference],
         "not_told": report.not_told,
         "facts": report.facts,
+        "worth": None if more is None else more._asdict(),
         "problems": results.problems,
     })  # fmt: skip
     return made

@@ -1,4 +1,4 @@
-// Draws the figures in the reader's colours, light when printed, and sorts tables by a click on a heading.
+// Draws each figure in the reader's colours as it comes into sight, and ties the table of trials to the brushed ones.
 "use strict";
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const figures = read("figures"), templates = read("templates");
@@ -11,37 +11,49 @@ const config = {
   displayModeBar: window.matchMedia("(hover: hover)").matches ? "hover" : false,
 };
 
-// Parallel coordinates are drawn with WebGL, which remote desktops often lack: then its image.
-if (!document.createElement("canvas").getContext("webgl")) {
-  delete figures.parallel;
-  document.querySelectorAll("img.fallback").forEach((image) => { image.hidden = false; });
+let theme = dark.matches ? "dark" : "light";
+const drawn = new Set();
+
+function draw(place) {
+  const { data, layout } = structuredClone(figures[place.dataset.figure]);
+  layout.template = templates[theme];
+  drawn.add(place);
+  Plotly.react(place, data, layout, config);
 }
 
-function paint(theme) {
-  for (const [name, figure] of Object.entries(figures)) {
-    const place = document.getElementById("plot-" + name);
-    if (!place) continue;
-    const { data, layout } = structuredClone(figure);
-    layout.template = templates[theme];
-    Plotly.react(place, data, layout, config);
+// A page of 20 figures would take seconds to draw at once: each keeps its height and is drawn a screen ahead.
+const places = [...document.querySelectorAll("[data-figure]")].filter((place) => place.dataset.figure in figures);
+const ahead = new IntersectionObserver((seen) => {
+  for (const { isIntersecting, target } of seen) {
+    if (isIntersecting) { ahead.unobserve(target); draw(target); }
   }
+}, { rootMargin: "800px 0px" });
+for (const place of places) {
+  place.style.minHeight = (figures[place.dataset.figure].layout.height || 400) + "px";
+  ahead.observe(place);
+}
+
+const lines = read("parallel-data"), where = document.getElementById("parallel-place");
+const parallel = lines && where ? parallelCoordinates(where, lines, theme) : null;
+const table = document.getElementById("trials-place") ? trialsTable(document.getElementById("trials-place"), read("trials-data")) : null;
+if (parallel && table) where.addEventListener("brushed", (event) => table.only(event.detail.trials));
+
+function paint(wanted) {
+  theme = wanted;
+  drawn.forEach(draw);
+  if (parallel) parallel.repaint(theme);
 }
 const repaint = () => paint(dark.matches ? "dark" : "light");
-repaint();
 dark.addEventListener("change", repaint);
-window.addEventListener("beforeprint", () => paint("light"));
-window.addEventListener("afterprint", repaint);
-
-for (const table of document.querySelectorAll("table.sortable")) {
-  table.querySelectorAll("th").forEach((head, column) => head.addEventListener("click", () => {
-    const down = head.getAttribute("aria-sort") === "ascending";
-    table.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", down ? "descending" : "ascending");
-    const key = (row) => row.cells[column].dataset.sort;
-    const number = (text) => text === "-inf" ? -Infinity : Number(text);
-    const rows = [...table.tBodies[0].rows];
-    const numeric = rows.every((row) => key(row) !== "" && !Number.isNaN(number(key(row))));
-    rows.sort((a, b) => numeric ? number(key(a)) - number(key(b)) : key(a).localeCompare(key(b)));
-    table.tBodies[0].append(...(down ? rows.reverse() : rows));
-  }));
-}
+// On paper nothing can be unfolded or scrolled to, and ink on white is read best.
+let folded = [];
+window.addEventListener("beforeprint", () => {
+  folded = [...document.querySelectorAll("#more details:not([open])")];
+  for (const part of folded) part.open = true;
+  for (const place of places) { ahead.unobserve(place); drawn.add(place); }
+  paint("light");
+});
+window.addEventListener("afterprint", () => {
+  for (const part of folded) part.open = false;
+  repaint();
+});

@@ -1,238 +1,103 @@
-"""The report: one HTML file that opens anywhere without a network, the figures as PNG, the tables as CSV."""
+"""The report: one HTML page, the figures as images, the tables as files, the findings for people and for programs."""
 
 from __future__ import annotations
 
-import base64
-import json
-import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-import pandas as pd
-
-from analysis import fidelity, pages, pareto, style, tables
+from analysis import page, pages, pareto, tables
+from analysis.figures import KINDS, write_figures
+from analysis.findings import Report, findings
+from analysis.findings_json import findings_json
+from analysis.formats import DEFAULT, Format, write_json, write_parquet
+from analysis.importance import weigh
+from analysis.markdown import to_markdown
 from analysis.plots import FIGURES
-from analysis.plots.dimensions import dimensions, texts
-from analysis.repeats import repeats
+from analysis.refine import Rules, proposal, refine
 from analysis.results import Results
+from analysis.worth import worth
 
-TOP = 10  # rows of the table that are not folded away
-DPI = 120  # 10 inches wide: 1,200 pixels
+TOP = 10  # rows of the table of trials at first
+__all__ = ["DEFAULT", "Written", "compute", "write"]
 
 
-def write(results: Results, out: Path | None = None, *, x: str | None = None, color: str | None = None) -> Path:
-    """Writes report.html, figures/*.png, trials.csv and epochs.csv into `out`, by default report/ in the run's folder.
+class Written(NamedTuple):
+    """A report. page: the HTML file, or the folder where none was wanted; files: all of it, by name in the folder."""
 
-    x and color choose the pair of the interaction scatter (see `plots.interaction.compute`). Each file is written
-    beside its place and then moved there, the page last: a reader never sees half a file. Returns the page.
+    page: Path
+    told: Report
+    files: tuple[str, ...]
+
+
+def write(
+    results: Results,
+    out: Path | None = None,
+    *,
+    formats: Collection[Format] = DEFAULT,
+    x: str | None = None,
+    color: str | None = None,
+    top: int = TOP,
+    live: float | None = None,
+    rules: Rules | None = None,
+) -> Written:
+    """Writes the report into `out`, by default report/ in the run's folder.
+
+    By `formats` these are report.html, report.md, figures/*.png and *.svg, trials and epochs as .csv and .parquet, and
+    findings.json. x and color choose the pair of the interaction scatter (see `plots.interaction.compute`); top: rows
+    of the table; live: seconds after which the page loads itself again; rules: what the settings of the next space may
+    be. Each file is written beside its place and then moved there, the page last: a reader never sees half a file.
 
     Raises:
         ValueError: no setting called like `x` or `color` varied.
         OSError: the folder cannot be written.
     """
-    import matplotlib
-
     out = results.path / "report" if out is None else out
-    given = {"interaction": {"x": x, "color": color}}
+    told = findings(results)
+    more, then = worth(results), proposal(refine(results, told, rules), str(results.path))
+    computed = compute(results, told, x=x, color=color)
+    out.mkdir(parents=True, exist_ok=True)
+    files = []
+
+    def put(name: str, write_to: Callable[[Path], Any]) -> None:
+        pages.put(out / name, write_to)
+        files.append(name)
+
+    for name, table in (("trials", results.trials), ("epochs", results.epochs)):
+        if "csv" in formats:
+            put(f"{name}.csv", partial(tables.write_csv, table))
+        if "parquet" in formats:
+            put(f"{name}.parquet", partial(write_parquet, results, table))
+    if "json" in formats:
+        put("findings.json", partial(write_json, findings_json(results, told, more)))
+    kinds = [kind for kind in KINDS if kind in formats]
+    images = write_figures(computed, out / "figures", kinds) if kinds else ()
+    files += ["figures/"] if images else []
+    if "md" in formats:
+        drawn = [image.stem for image in images]
+        text = to_markdown(results, told, head=page.head(results), images=drawn, kind=kinds[0] if kinds else "png")
+        put("report.md", lambda path: path.write_text(text, encoding="utf-8"))
+    if "html" not in formats:
+        return Written(out, told, tuple(files))
+    picture = out / "figures" / "parallel.png"
+    image = picture.read_bytes() if picture in images else None
+    text = page.render(results, computed, told, more, then, top=top, image=image, live=live)
+    put("report.html", lambda path: path.write_text(text, encoding="utf-8"))
+    return Written(out / "report.html", told, tuple(files))
+
+
+def compute(results: Results, told: Report, *, x: str | None = None, color: str | None = None) -> Mapping[str, Any]:
+    """What every figure draws, by its name; what several of them need is worked out once."""
+    weighed = weigh(results)
+    given: dict[str, dict[str, Any]] = {
+        "interaction": {"x": x, "color": color},
+        "importance": {"weighed": weighed},
+        "effects": {"weighed": weighed},
+        "rank": {"weighed": weighed},
+        "pairs": {"found": told.interactions},
+        "edf": {"tested": told.effects},
+    }
     several = len(pareto.objectives(results)) > 1
-    kinds = {name: kind for name, kind in FIGURES.items() if several or name != "pareto"}
-    computed = {name: kind.compute(results, **given.get(name, {})) for name, kind in kinds.items()}
-    (out / "figures").mkdir(parents=True, exist_ok=True)
-    pages.put(out / "trials.csv", lambda path: tables.write_csv(results.trials, path))
-    pages.put(out / "epochs.csv", lambda path: tables.write_csv(results.epochs, path))
-    with warnings.catch_warnings(), matplotlib.rc_context({"text.parse_math": False, "font.size": 11}):
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script that the font lacks
-        for name, kind in FIGURES.items():
-            target = out / "figures" / f"{name}.png"
-            if name not in computed or computed[name].note:
-                target.unlink(missing_ok=True)
-            else:
-                figure = kind.draw_static(computed[name])
-                figure.suptitle(kind.title, x=0.01, ha="left", weight="bold")  # a PNG leaves the page without its words
-                pages.put(target, partial(figure.savefig, dpi=DPI, format="png"))
-    page = _page(results, computed, out / "figures")
-    pages.put(out / "report.html", lambda path: path.write_text(page, encoding="utf-8"))
-    return out / "report.html"
-
-
-def _page(results: Results, computed: Mapping[str, Any], images: Path) -> str:
-    from plotly.offline import get_plotlyjs
-
-    drawn = {name: _figure_json(FIGURES[name].draw(it)) for name, it in computed.items() if not it.note}
-    ranked = tables.ranked(results)
-    return pages.render(
-        "report.html.jinja",
-        name=results.name,
-        head=_head(results),
-        warning=_warning(results),
-        best=_best(results),
-        reasons=_reasons(results),
-        headers=ranked.headers,
-        top=ranked.rows[:TOP],
-        all=ranked.rows,
-        noise=_noise(results),
-        figures=[(name, FIGURES[name], it.note) for name, it in computed.items()],
-        front=tables.front(results) if "pareto" in computed else None,
-        asked=tables.asked(results.parameters),
-        small_print=_small_print(results),
-        problems=results.problems,
-        metric=style.metric(results),
-        parallel_image=base64.b64encode((images / "parallel.png").read_bytes()).decode() if "parallel" in drawn else "",
-        drawn=pages.script_json(drawn),
-        templates=pages.script_json({theme: style.template(theme) for theme in style.THEMES}),
-        plotly=get_plotlyjs(),
-    )
-
-
-def _figure_json(figure: Any) -> Any:
-    from plotly.io.json import to_json_plotly
-
-    plain = figure.to_dict()
-    plain["layout"].pop("template", None)
-    return json.loads(to_json_plotly(plain))
-
-
-# ---------------------------------------------------------------- what the page says
-
-
-def _get(run: Mapping[str, Any], *keys: str) -> Any:
-    """A value deep in run.json; None where it, or a part of the way to it, is missing."""
-    value: Any = run
-    for key in keys:
-        value = value.get(key) if isinstance(value, Mapping) else None
-    return value
-
-
-def _count(n: Any, one: str, many: str | None = None) -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def _head(results: Results) -> list[str]:
-    """Lines under the name: what was searched on what; how it went; when and where."""
-    repeated = results.trials["repeat_of"].notna()
-    run, states = results.run, results.trials.loc[~repeated, "state"].value_counts()
-    what = _count(len(results.parameters), "setting") + " searched"
-    if dataset := _get(run, "data", "dataset"):
-        what += f" on {dataset}"
-        train, validation, classes = (_get(run, "data", k) for k in ("train", "validation", "classes"))
-        if isinstance(train, int) and isinstance(validation, int):
-            what += f": {train:,} training and {validation:,} validation images"
-        if isinstance(size := _get(run, "data", "image_size"), int):
-            what += f" of {size}×{size}" + {1: " grey", 3: " colour"}.get(_get(run, "data", "channels"), "")
-        if isinstance(classes, list):
-            what += ", " + _count(len(classes), "class", "classes")
-    shown = {"finished": "finished", "stopped": "stopped early"}
-    shown |= {str(s): style.words(str(s)) for s in sorted(states.index) if s not in shown}
-    ended = ", ".join(f"{states[s]:,} {text}" for s, text in shown.items() if s in states) or "none began"
-    epochs = int(results.trials["epochs"].fillna(0).sum())
-    how = f"{_count(int((~repeated).sum()), 'trial')}: {ended}; "
-    how += f"{_count(int(repeated.sum()), 'repeat')}; " if repeated.any() else ""
-    how += f"{_count(epochs, 'epoch')} in all"
-    where = [text for text in (style.date(_get(run, "created")), _took(run), _machine(run)) if text]
-    return [what, how, *([" · ".join(where)] if where else [])]
-
-
-def _took(run: Mapping[str, Any]) -> str:
-    seconds = _get(run, "seconds")
-    return f"took {style.duration(seconds)}" if isinstance(seconds, (int, float)) else ""
-
-
-def _machine(run: Mapping[str, Any]) -> str:
-    host, cpu, cores, gpus = (_get(run, "hardware", k) for k in ("host", "cpu", "cores", "gpus"))
-    parts = [str(cpu)] if cpu else []
-    if isinstance(cores, int):
-        parts.append(_count(cores, "core"))
-    if isinstance(gpus, list) and gpus:
-        parts.append(", ".join(str(g) for g in gpus))
-    return f"{host}" + (f" ({', '.join(parts)})" if parts else "") if host else ", ".join(parts)
-
-
-def _warning(results: Results) -> str:
-    """One sentence where the run is not over; empty where it is."""
-    running = int((results.trials["state"] == "running").sum())
-    status = _get(results.run, "status")
-    if status in (None, "finished") and not running:
-        return ""
-    left = f", {_count(running, 'trial')} without an end" if running else ""
-    return {
-        "running": f"This run had not ended when the report was made{left}: the answer may still change.",
-        "interrupted": f"This run was interrupted{left}: the answer is about what had been trained by then.",
-        "failed": f"This run failed{left}: the answer is about what had been trained by then.",
-    }.get(str(status), f"Not every trial came to an end{left}: the answer may be incomplete.")
-
-
-def _best(results: Results) -> dict[str, Any] | None:
-    """The card of the best trial; None where no trial has a value."""
-    trial = results.best()
-    if trial is None:
-        return None
-    metric = style.metric(results)
-    values = style.metric_values(results, results.trials)
-    row = cast("pd.Series[Any]", results.trials.loc[trial])
-    searched = values[results.eligible()].dropna()
-    sound = searched[~results.trials.loc[searched.index, "state"].isin(fidelity.LOST)]
-    others = sound.drop(trial, errors="ignore").sort_values(ascending=results.mode == "min")
-    settings = []
-    for dim in dimensions(results, constant=True):
-        text = texts(results.trials.loc[[trial], dim.column])[0]
-        if text is not None:
-            settings.append((dim.label, style.number(float(row[dim.column])) if dim.ordered else text))
-    full, epoch = float(row["full_epochs"]), style.number(float(row["best_epoch"]))
-    about = [("outcome", style.outcome(row)), ("training time", style.duration(row["seconds"]))]
-    goals = [style.metric(results, goal) for goal in pareto.objectives(results)]
-    about[:0] = [(goal.label, goal.text(row[goal.name])) for goal in goals if goal.name != metric.name]
-    if "params" in row and pd.notna(row["params"]) and "params" not in [goal.name for goal in goals]:
-        about.insert(0, ("parameters", style.number(float(row["params"]))))
-    return {
-        "trial": style.called(row),
-        "value": metric.text(values[trial]),
-        "label": metric.label,
-        "epoch": epoch if math.isnan(full) else f"{epoch} of {style.number(full)}",
-        "next": ("the next two: " if len(others) > 1 else "the next: ") * (len(others) > 0)
-        + ", ".join(metric.text(v) for v in others.iloc[:2]),
-        "settings": settings,
-        "about": about,
-        "count": len(searched),
-    }
-
-
-def _noise(results: Results) -> str:
-    """How far one configuration's results lie apart by the seed alone; empty where none was repeated."""
-    found = repeats(results)
-    if found is None:
-        return ""
-    metric = style.metric(results)
-    spread = f"{100 * found.deviation:.1f} points" if metric.factor == 100 else style.number(found.deviation)
-    which = style.called(results.trials.loc[found.trial])
-    return (
-        f"{which[0].upper()}{which[1:]} with {len(found.values)} seeds: {metric.text(found.mean)} on average, standard "
-        f"deviation {spread}. Differences of that size between trials may be luck."
-    )
-
-
-def _reasons(results: Results) -> list[tuple[str, int]]:
-    """Why trials diverged or failed, the most frequent first."""
-    lost = results.trials[results.trials["state"].isin(fidelity.LOST)]
-    said = lost["reason"].fillna("").astype(str).where(lambda r: r != "", lost["state"].astype(str))
-    return [(str(reason), int(n)) for reason, n in said.value_counts().head(5).items()]
-
-
-def _small_print(results: Results) -> list[tuple[str, str]]:
-    run = results.run
-    versions, seeds = _get(run, "versions"), _get(run, "seeds")
-    found = {
-        "folder": results.path.name,
-        "written by": "hypertune" if results.kind == "hypertune" else "Ray Tune",
-        "versions": ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, Mapping) else "",
-        "seeds": ", ".join(f"{k} {v}" for k, v in seeds.items()) if isinstance(seeds, Mapping) else "",
-        "commit": _get(run, "git_commit"),
-        "data fingerprint": _get(run, "data", "fingerprint"),
-        "search": ", ".join(str(_get(run, k, "name")) for k in ("sampler", "scheduler") if _get(run, k, "name")),
-        "constraints": ", ".join(constraint.text for constraint in results.goal.constraints),
-        "arithmetic": _get(run, "precision"),
-        "command": _get(run, "command_line"),
-    }
-    return [(key, str(value)) for key, value in found.items() if value]
+    kinds = {name: kind for name, kind in FIGURES.items() if several or name != "hypervolume"}
+    return {name: kind.compute(results, **given.get(name, {})) for name, kind in kinds.items()}

@@ -54,7 +54,7 @@ class Row(NamedTuple):
 def read_row(results: Results, name: str, group: int, config: Mapping[str, Any]) -> Row:
     """The row of a run, whose best trial has this configuration (empty where unknown)."""
     trial = results.best()
-    cells: dict[str, Any] = {} if trial is None else results.trials.loc[trial].to_dict()
+    cells: dict[Any, Any] = {} if trial is None else results.trials.loc[trial].to_dict()
     by_name = {str(key).replace("/", "_").replace(".", "_"): found for key, found in cells.items()}
 
     def get(*names: str) -> float | None:

@@ -190,7 +190,7 @@ function trialsTable(place, data) {
   const before = button("‹ before", () => { page -= 1; draw(); });
   const after = button("next ›", () => { page += 1; draw(); });
   const sizes = make("select", { onchange: () => { size = Number(sizes.value); page = 0; draw(); } },
-    ...["25", "100"].map((n) => make("option", {}, n)));
+    ...[...new Set([size, 25, 100])].map((n) => make("option", {}, String(n))));
   const crowded = columns.length > 10 || columns.some((column) => column.hidden);
   place.classList.add("trials");
   place.replaceChildren(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +27,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+UntilOption = Annotated[
+    Literal["worth"] | None,
+    typer.Option(metavar="worth", help="worth: end when the next trials should gain less than the noise"),
+]
 
 FIRST_TIME = "30m"
 """Time budget of a space that is written for images, where none is given."""
@@ -48,6 +54,7 @@ def run(
     ] = None,
     trials: Annotated[int | None, typer.Option(min=1, help="number of trials")] = None,
     time: Annotated[str | None, typer.Option(help="time budget: 90s, 30m, 2h")] = None,
+    until: UntilOption = None,
     name: Annotated[str | None, typer.Option(help="name of the run, instead of the file's")] = None,
     out: Annotated[Path, typer.Option(help="folder that holds the runs")] = OUT,
     sets: Sets = None,
@@ -67,7 +74,10 @@ def run(
         raise BadInput("run needs a space file, or --data IMAGES to have one written")
     if space_file is None:
         space_file, time = write_space(str(data), time), None
-    given = {"--trials": ("search.trials", trials), "--time": ("search.time", time), "--name": ("name", name)}
+    given = {
+        "--trials": ("search.trials", trials), "--time": ("search.time", time),
+        "--until": ("search.until", until), "--name": ("name", name),
+    }  # fmt: skip
     flags = {flag: f"{field}={json.dumps(value)}" for flag, (field, value) in given.items() if value is not None}
     all_sets = [*(sets or []), *flags.values()]
     try:
@@ -100,7 +110,14 @@ def run(
         console.print(f"{show(taken)} is {word} and stays as it is; this is a new run", soft_wrap=True)
         if old != "running":
             console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
-    finish(perform(plan, folder, console, known=known, as_json=as_json), as_json)
+    finish(perform(plan, folder, console, enough=enough, known=known, as_json=as_json), as_json)
+
+
+def enough(values: Sequence[float], **told: Any) -> str:
+    """What `search.until: worth` goes by; looked up when it is asked."""
+    from analysis import gain
+
+    return gain.enough(values, **told)
 
 
 def write_space(images: str, time: str | None) -> Path:
@@ -142,6 +159,7 @@ def resume(
     path: Annotated[Path | None, typer.Argument(help="run folder; default: the newest in results/")] = None,
     trials: Annotated[str | None, typer.Option(help="+20: so many more trials; 40: so many in all")] = None,
     time: Annotated[str | None, typer.Option(help="+1h: so much longer; 3h: so much in all")] = None,
+    until: UntilOption = None,
     space: Annotated[Path | None, typer.Option(help="go on with this changed space; old trials stay knowledge")] = None,
     data: Annotated[Path | None, typer.Option(help="where the images lie now, if they were moved")] = None,
     changed_data: Annotated[bool, typer.Option("--changed-data", help="go on although the images changed")] = False,
@@ -152,7 +170,8 @@ def resume(
     from tuner.spec.wish import Wish
 
     path = path or newest()
-    wish = Wish(trials=trials, time=time, space=space, data=data and data.absolute(), sets=tuple(sets or ()))
+    all_sets = [*(sets or []), *([f"search.until={until}"] if until else [])]
+    wish = Wish(trials=trials, time=time, space=space, data=data and data.absolute(), sets=tuple(all_sets))
     go_on(path.absolute(), wish, changed_data=changed_data, as_json=as_json)
 
 
@@ -167,7 +186,7 @@ def go_on(path: Path, wish: Wish, *, changed_data: bool = False, as_json: bool =
     console = make_console(as_json)
     read_record(path)  # says what is wrong before anything is touched
     with RunFolder(path) as folder:
-        outcome = resume_run(folder, wish, console, changed_data=changed_data, as_json=as_json)
+        outcome = resume_run(folder, wish, console, enough=enough, changed_data=changed_data, as_json=as_json)
     finish(outcome, as_json)
 
 
@@ -224,7 +243,7 @@ LOOK = 2.0
 
 
 for command in (
-    *(answers.analyze, answers.runs),
+    *(answers.analyze, answers.compare, answers.whatif, answers.refine, answers.runs),
     *(drafting.validate, drafting.preview, drafting.lr_find, drafting.spaces, drafting.new, drafting.fields),
 ):
     app.command()(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from analysis import style
 from analysis.plots import best_so_far, canvas
@@ -108,7 +108,7 @@ def draw_static(it: Course) -> StaticFigure:
         for line in it.lines:
             if by in line.steps:
                 x = [value / factor for value in line.steps[by].x]
-                look = {"color": colour(line.look), "ls": dash(line.look)[1]}
+                look: dict[str, Any] = {"color": colour(line.look), "ls": dash(line.look)[1]}
                 axes.step(x, line.steps[by].best, where="post", lw=2.2, label=line.name, **look)
         axes.set_xlabel(canvas.wrap(title, 24))
         axes.grid(color=style.THEMES["light"]["grid"])

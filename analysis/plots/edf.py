@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from analysis import style
-from analysis.effects import Effect, effects
-from analysis.findings import ALARM
+from analysis.effects import ALARM, Effect, effects
 from analysis.plots import canvas
 from analysis.results import Results
 from analysis.settings import settings

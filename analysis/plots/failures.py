@@ -185,7 +185,7 @@ def draw(it: Failures) -> Figure:
                 x=canvas.floats(dots.x), y=canvas.floats(dots.y), mode="markers", name=words, legendgroup=dots.kind,
                 showlegend=dots.kind not in seen, row=row, col=column,
                 marker={"symbol": symbol, "color": colour, "size": 5 if trained else 9,
-                        "opacity": 0.55 if trained else 0.9, "line": {"width": 0}},
+                        "opacity": 0.75 if trained else 0.9, "line": {"width": 0}},
                 customdata=[style.safe(text).replace("\n", "<br>") for text in dots.hover],
                 hovertemplate="%{customdata}<extra></extra>",
             )  # fmt: skip

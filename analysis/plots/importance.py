@@ -91,14 +91,16 @@ def draw(it: Bars) -> Figure:
                      "color": style.ACCENT},
             customdata=[bar.hover for bar in it.bars], hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
+        title = TITLES[column - 1] + " (%)" + (_more(it) if column == 2 else "")
         figure.update_xaxes(
-            title={"text": TITLES[column - 1] + " (%)"}, range=[0, _reach(it, column)], row=1, col=column
+            title={"text": canvas.wrap(title, 30).replace("\n", "<br>")},
+            range=[0, _reach(it, column)],
+            row=1,
+            col=column,
         )
-    figure.update_layout(template=style.template("light"), height=85 + 34 * len(places), margin={"t": 10})
+    figure.update_layout(template=style.template("light"), height=105 + 34 * len(places), margin={"t": 10})
     labels = [style.safe(canvas.cut(bar.label)) for bar in it.bars]
     figure.update_yaxes(autorange="reversed", tickvals=places, ticktext=labels, ticks="", showgrid=False)
-    if it.left_out:
-        figure.update_xaxes(title={"text": TITLES[1] + " (%)" + _more(it)}, row=1, col=2)
     return figure
 
 

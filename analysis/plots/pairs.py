@@ -97,8 +97,8 @@ def draw(it: Maps) -> Figure:
 
     rows, columns = math.ceil(len(it.maps) / COLUMNS), min(COLUMNS, len(it.maps))
     figure = make_subplots(
-        rows, columns, horizontal_spacing=0.12, vertical_spacing=0.34 / rows,
-        subplot_titles=[style.safe(one.said) for one in it.maps],
+        rows, columns, horizontal_spacing=0.15, vertical_spacing=0.34 / rows,
+        subplot_titles=[style.safe(canvas.wrap(one.said, 36)).replace("\n", "<br>") for one in it.maps],
     )  # fmt: skip
     for n, one in enumerate(it.maps):
         row, column = n // COLUMNS + 1, n % COLUMNS + 1
@@ -117,13 +117,16 @@ def draw(it: Maps) -> Figure:
             (figure.update_xaxes, one.x_title, one.x_ticks),
             (figure.update_yaxes, one.y_title, one.y_ticks),
         ):
-            axis: dict[str, Any] = {"title": {"text": style.safe(canvas.cut(title)), "standoff": 6}, "showgrid": False}
+            axis: dict[str, Any] = {
+                "title": {"text": style.safe(canvas.cut(title, 24)), "standoff": 6},
+                "showgrid": False,
+            }
             if marks:
-                axis |= {"tickvals": list(marks[0]), "ticktext": [style.safe(canvas.cut(t, 14)) for t in marks[1]]}
+                axis |= {"tickvals": list(marks[0]), "ticktext": [style.safe(canvas.cut(t, 10)) for t in marks[1]]}
             update(**axis, row=row, col=column)
     figure.update_annotations(font={"size": 13})
     figure.update_layout(
-        template=style.template("light"), height=60 + 330 * rows, margin={"t": 40},
+        template=style.template("light"), height=60 + 330 * rows, margin={"t": 50},
         coloraxis={"colorbar": {"title": {"text": BAR}}},
     )  # fmt: skip
     return figure
@@ -148,12 +151,12 @@ def draw_static(it: Maps) -> StaticFigure:
         drawn = sheet.pcolormesh(one.x, one.y, one.z, shading="nearest", cmap=scale, vmin=min(values), vmax=max(values))
         x, y = zip(*one.dots, strict=True) if one.dots else ((), ())
         sheet.scatter(x, y, s=16, facecolors="none", edgecolors="white", linewidths=0.8, alpha=0.8)
-        sheet.set(xlabel=canvas.cut(one.x_title), ylabel=canvas.cut(one.y_title))
+        sheet.set(xlabel=canvas.cut(one.x_title, 24), ylabel=canvas.cut(one.y_title, 24))
         sheet.set_title(one.said, fontsize=10, loc="left")
         if one.x_ticks:
             canvas.x_ticks(sheet, one.x_ticks)
         if one.y_ticks:
-            sheet.set_yticks(one.y_ticks[0], [canvas.cut(t, 14) for t in one.y_ticks[1]])
+            sheet.set_yticks(one.y_ticks[0], [canvas.cut(t, 10) for t in one.y_ticks[1]])
     for sheet in sheets[len(it.maps) :]:
         sheet.set_visible(False)
     if drawn is not None:

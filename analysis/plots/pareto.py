@@ -85,6 +85,18 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
+def _large(it: Front) -> bool:
+    """Whether 1,500 is written 1.5k; below 1,000 an m for a thousandth would read as minutes or millions."""
+    return max(p.x for p in it.points) >= 1000
+
+
+def _on_the_left(it: Front, some: list[Point]) -> list[bool]:
+    """Which points lie in the left third of the axis, where a name to their left would be cut off."""
+    at = np.log10([p.x for p in it.points]) if it.log else np.array([p.x for p in it.points])
+    limit = at.min() + np.ptp(at) / 3
+    return [bool((np.log10(p.x) if it.log else p.x) <= limit) for p in some]
+
+
 def _groups(it: Front) -> list[tuple[str, str, list[Point]]]:
     words = dict(zip(KINDS, ("on the front", "beaten by another", "breaks a constraint"), strict=True))
     groups = [(kind, words[kind], sorted(p for p in it.points if p.kind == kind)) for kind in KINDS]
@@ -102,7 +114,7 @@ def draw(it: Front) -> Figure:
         figure.add_scatter(
             x=[p.x for p in some], y=[p.y for p in some], name=name,
             mode="markers" + ("+lines" if kind == "front" and it.step else "") + ("+text" if named else ""),
-            line=line, textposition=["top right" if n == 0 else "top left" for n in range(len(some))],
+            line=line, textposition=["top right" if left else "top left" for left in _on_the_left(it, some)],
             text=[style.safe(canvas.cut(p.trial, 20)) + " (knee)" * (p.trial == it.knee) for p in some],
             marker={"size": 10 if kind == "front" else 8, "color": style.ACCENT if kind == "front" else style.PALE,
                     "symbol": {"front": "circle", "other": "circle-open", "breaks": "x-thin-open"}[kind],
@@ -111,10 +123,11 @@ def draw(it: Front) -> Figure:
         )  # fmt: skip
     figure.update_layout(
         height=440,
-        xaxis={"title": {"text": style.safe(it.x_title)}, "tickformat": "~s", "type": "log" if it.log else "linear"},
+        xaxis={"title": {"text": style.safe(it.x_title)}, "tickformat": "~s" if _large(it) else None,
+               "type": "log" if it.log else "linear"},
         yaxis={"title": {"text": style.safe(it.y_title)}},
         legend={"traceorder": "reversed"},
-    )
+    )  # fmt: skip
     if it.ticks:
         figure.update_xaxes(tickvals=[value for value, _ in it.ticks], ticktext=[text for _, text in it.ticks])
     return figure
@@ -135,19 +148,20 @@ def draw_static(it: Front) -> StaticFigure:
             if it.step:
                 axes.step(x, y, where="post" if it.step == "hv" else "pre", color=style.ACCENT, lw=1.5)
             axes.scatter(x, y, s=65, color=style.ACCENT, label=name, zorder=3)
-            for point in some if len(some) <= MOST_NAMES else ():
+            for point, left in zip(some, _on_the_left(it, some), strict=True) if len(some) <= MOST_NAMES else ():
                 axes.annotate(
                     canvas.cut(point.trial, 20) + " (knee)" * (point.trial == it.knee),
                     (point.x, point.y),
-                    (-4, 6),
+                    (4 if left else -4, 6),
                     textcoords="offset points",
-                    ha="right",
+                    ha="left" if left else "right",
                 )
         elif kind == "breaks":
             axes.scatter(x, y, s=50, c=style.PALE, marker="x", linewidths=1.8, label=name)
         else:
             axes.scatter(x, y, s=50, facecolors="none", edgecolors=style.PALE, linewidths=1.5, label=name)
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    if _large(it):
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     if it.ticks:
         axes.set_xticks([value for value, _ in it.ticks], [text for _, text in it.ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())

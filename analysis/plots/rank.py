@@ -85,7 +85,7 @@ def draw(it: Pairs) -> Figure:
     from plotly.subplots import make_subplots
 
     rows, columns = math.ceil(len(it.pairs) / COLUMNS), min(COLUMNS, len(it.pairs))
-    figure = make_subplots(rows, columns, horizontal_spacing=0.1, vertical_spacing=0.3 / rows)
+    figure = make_subplots(rows, columns, horizontal_spacing=0.14, vertical_spacing=0.3 / rows)
     for n, one in enumerate(it.pairs):
         row, column = n // COLUMNS + 1, n % COLUMNS + 1
         figure.add_scatter(
@@ -97,9 +97,9 @@ def draw(it: Pairs) -> Figure:
             (figure.update_xaxes, one.x_title, one.x_ticks),
             (figure.update_yaxes, one.y_title, one.y_ticks),
         ):
-            axis: dict[str, Any] = {"title": {"text": style.safe(canvas.cut(title)), "standoff": 4}}
+            axis: dict[str, Any] = {"title": {"text": style.safe(canvas.cut(title, 24)), "standoff": 4}}
             if marks:
-                axis |= {"tickvals": list(marks[0]), "ticktext": [style.safe(canvas.cut(t, 14)) for t in marks[1]]}
+                axis |= {"tickvals": list(marks[0]), "ticktext": [style.safe(canvas.cut(t, 10)) for t in marks[1]]}
             update(**axis, row=row, col=column)
     figure.update_layout(
         template=style.template("light"), height=60 + 260 * rows, margin={"t": 20},
@@ -120,11 +120,11 @@ def draw_static(it: Pairs) -> StaticFigure:
     drawn: Any = None
     for sheet, one in zip(sheets, it.pairs, strict=False):
         drawn = sheet.scatter(one.x, one.y, c=one.shade, cmap=scale, vmin=0, vmax=100, s=24)
-        sheet.set(xlabel=canvas.cut(one.x_title), ylabel=canvas.cut(one.y_title))
+        sheet.set(xlabel=canvas.cut(one.x_title, 24), ylabel=canvas.cut(one.y_title, 24))
         if one.x_ticks:
             canvas.x_ticks(sheet, one.x_ticks)
         if one.y_ticks:
-            sheet.set_yticks(one.y_ticks[0], [canvas.cut(t, 14) for t in one.y_ticks[1]])
+            sheet.set_yticks(one.y_ticks[0], [canvas.cut(t, 10) for t in one.y_ticks[1]])
         sheet.grid(color=style.THEMES["light"]["grid"])
     for sheet in sheets[len(it.pairs) :]:
         sheet.set_visible(False)

@@ -1,14 +1,21 @@
-"""Run folders made by the contract of results/README.md, without tuner: what analysis can rely on is what it says."""
+"""Run folders made by the contract of results/README.md, without tuner: what analysis can rely on is what it says.
+
+And a browser for the pages, where there is one.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 LR = {
     "name": "train.lr",
@@ -109,3 +116,44 @@ def write_trial(
     if "state" in trial:
         end = {"event": "ended", "trial": trial["id"], "state": trial["state"], "epoch": len(rows)}
         events.append({**stamp(), **end, "reason": trial.get("reason")})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """An installed Chromium, driven by Playwright."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("there is no chromium on this machine")
+    with api.sync_playwright() as driver:
+        shown = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield shown
+        shown.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """open_page(path, **options of a context) shows a file and returns its page.
+
+    Whatever a console says fails the test, and so do an error, a request to elsewhere, and a name that was run.
+    """
+    said: list[str] = []
+    opened: list[Page] = []
+
+    def show(path: Path, **options: Any) -> Page:
+        page = browser.new_page(**{"viewport": {"width": 1100, "height": 900}, **options})
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request",
+            lambda asked: None if asked.url.startswith(("file:", "data:", "blob:")) else said.append(asked.url),
+        )
+        page.goto(path.as_uri())
+        opened.append(page)
+        return page
+
+    yield show
+    hacked = [page.evaluate("window.hacked") for page in opened]
+    for page in opened:
+        page.close()
+    assert said == [] and not any(hacked)

@@ -69,10 +69,12 @@ def test_the_figure_tells_the_front_from_the_rest_and_draws_wide_ranges_on_a_log
     assert not figure.compute(run(FIVE)).log
 
 
-def test_the_figure_of_three_objectives_has_no_line_and_that_of_one_says_so() -> None:
+def test_the_figure_of_three_objectives_has_no_line_and_that_of_one_takes_what_a_trial_costs() -> None:
     three = Goal((*BOTH.objectives, Objective("epochs", "min")))
     assert figure.compute(run(FIVE, three)).step is None
-    assert figure.compute(run(FIVE, Goal(BOTH.objectives[:1]))).note == "The run has one objective."
+    one = Goal(BOTH.objectives[:1])
+    assert figure.compute(run(FIVE, one)) == figure.compute(run(FIVE))
+    assert figure.compute(run([(acc, 7.0) for acc, _ in FIVE], one)).note.startswith("The run has one objective, and")
     assert figure.compute(run([(math.nan, 1.0)])).note == "No trial has a value of every objective yet."
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from analysis.parameters import Parameter
-from analysis.plots import FIGURES, best_so_far, correlation, curves, importance, interaction, parallel
+from analysis.plots import FIGURES, best_so_far, correlation, curves, importance, interaction
 from analysis.plots.dimensions import dimensions
 from analysis.results import Results
 
@@ -66,8 +66,9 @@ def make(
 
 def test_best_so_far_steps_up_and_ends_with_the_last_trial() -> None:
     it = best_so_far.compute(make())
-    assert (it.x, it.best) == ((1, 2, 3, 4), (50.0, 50.0, 80.0, 80.0))
-    assert (it.dot_x, it.dot_y) == ((1, 2, 3), (50.0, 10.0, 80.0))
+    by_trials = it.courses[0]
+    assert (by_trials.x, by_trials.best) == ((1, 3, 4), (50.0, 80.0, 80.0))
+    assert (by_trials.dot_x, it.dot_y) == ((1, 2, 3), (50.0, 10.0, 80.0))
     assert it.kinds == ("finished", "not finished", "finished")
     assert it.y_title == "validation accuracy (%)"
 
@@ -75,9 +76,10 @@ def test_best_so_far_steps_up_and_ends_with_the_last_trial() -> None:
 def test_best_so_far_by_epochs_follows_their_own_order() -> None:
     results = make(TRIALS[:2])
     results.epochs["seq"] = [1, 4, 6, 2]  # 002 ended between the first two epochs of 001
-    it = best_so_far.compute(results, x="epochs")
-    assert (it.x, it.best) == ((1, 2, 3, 4), (20.0, 20.0, 50.0, 50.0))
-    assert (it.dot_x, it.dot_y) == ((3, 2), (50.0, 10.0))
+    it = best_so_far.compute(results)
+    by_epochs = it.courses[1]
+    assert (by_epochs.x, by_epochs.best) == ((1, 3, 4), (20.0, 50.0, 50.0))
+    assert (by_epochs.dot_x, it.dot_y) == ((3, 2), (50.0, 10.0))
 
 
 def test_best_so_far_passes_over_who_cannot_be_best() -> None:
@@ -86,13 +88,13 @@ def test_best_so_far_passes_over_who_cannot_be_best() -> None:
     results.trials["breaks"] = [None, "params <= 9", *[None] * 4]
     results.trials["repeat_of"] = [None] * 5 + ["003"]
     it = best_so_far.compute(results)
-    assert (it.x, it.best) == ((3, 4, 5), (10.0, 80.0, 80.0))
-    assert it.dot_x == (1, 2, 3, 4)
+    assert (it.courses[0].x, it.courses[0].best) == ((3, 4, 5), (10.0, 80.0, 80.0))
+    assert it.courses[0].dot_x == (1, 2, 3, 4)
     assert it.kinds == ("cannot be best", "cannot be best", "not finished", "finished")
 
 
 def test_best_so_far_steps_down_where_low_is_good() -> None:
-    assert best_so_far.compute(make(mode="min")).best == (20.0, 10.0, 10.0, 10.0)
+    assert best_so_far.compute(make(mode="min")).courses[0].best == (20.0, 10.0, 10.0)
 
 
 def test_curves_go_from_worst_to_best() -> None:
@@ -126,34 +128,9 @@ def test_importance_names_the_branch_where_two_settings_share_a_column() -> None
     rows = tuple((f"{i:03d}", "finished", (i / 40,), i / 40, 1, ("adam", "sgd")[i % 2], 0.5) for i in range(40))
     it = importance.compute(make(rows, (OPT, adam, sgd)))
     assert {bar.label for bar in it.bars} == {"optimizer", "learning rate (adam)", "learning rate (sgd)"}
-    assert sum(bar.share for bar in it.bars) == pytest.approx(100)
-    assert [bar.told for bar in it.bars] == [True, True, False]
-
-
-def test_parallel_puts_a_missing_value_on_a_lane_below_and_a_logarithm_on_a_logarithmic_lane() -> None:
-    it = parallel.compute(make())
-    lanes = {lane.title: lane for lane in it.lanes}
-    assert list(lanes) == [
-        "learning rate (log)", "depth", "optimizer", "momentum", "epochs trained", "validation accuracy (%)",
-    ]  # fmt: skip
-    assert it.trials == ("004", "002", "001", "003")
-    assert lanes["learning rate (log)"].positions == pytest.approx((-1, -2, -3, -2))
-    assert lanes["learning rate (log)"].texts == ("0.001", "0.003", "0.01", "0.03", "0.1")
-    assert lanes["optimizer"].positions == (1, 1, 0, 0)
-    momentum = lanes["momentum"]
-    assert momentum.positions[2:] == (momentum.low, momentum.low) and momentum.low < 0.5
-    assert momentum.texts[0] == "not used"
-    assert (it.colour, it.colour_range) == ((10.0, 10.0, 50.0, 80.0), (10.0, 80.0))
-
-
-def test_parallel_leaves_constant_settings_out_and_thins_a_crowd_keeping_the_best(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    rows = tuple((f"{i:03d}", "finished", (i / 100,), 1e-3, i % 3 + 1, "adam", 0.5) for i in range(50))
-    monkeypatch.setattr(parallel, "MOST_LINES", 10)
-    it = parallel.compute(make(rows))
-    assert [lane.title for lane in it.lanes] == ["depth", "validation accuracy (%)"]
-    assert (len(it.trials), it.trials[0], it.trials[-1]) == (10, "000", "049")
+    assert sum(bar.top for bar in it.bars) == pytest.approx(100)
+    told = {bar.label: bar.told for bar in it.bars}
+    assert told == {"optimizer": False, "learning rate (adam)": True, "learning rate (sgd)": True}
 
 
 def test_interaction_takes_the_learning_rate_and_the_depth_by_default() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from matplotlib.figure import Figure as StaticFigure
 from PIL import Image
 
-from analysis import overview, pages, report, style, tables
+from analysis import overview, pages, report, tables
 from analysis.__main__ import main
 from analysis.goal import Constraint, Goal, Objective
 from analysis.parameters import Parameter
@@ -63,6 +64,21 @@ def make(path: Path, states: tuple[str, ...] = ("finished", "stopped", "finished
     return replace(results, **changes)
 
 
+def rich(path: Path) -> Results:
+    """24 trials about which every figure has something to say: two objectives, stretches, a gap, failures."""
+    states = ("finished", "stopped", "finished", "finished", "diverged", "stopped", "finished", "failed") * 3
+    results = make(path, states, goal=BOTH)
+    count = len(states)
+    results.trials["val_accuracy"] /= 10
+    results.epochs["val_accuracy"] /= 10
+    results.epochs["train_accuracy"] = results.epochs["val_accuracy"] + 0.05
+    results.trials["params"] = [900.0 + 100 * (n % 5) + n for n in range(count)]
+    results.trials["train.lr"] = [10.0 ** (-4 + 3 * n / count) for n in range(count)]
+    results.trials["model.kind"] = [("plain", EVIL)[n % 2] for n in range(count)]
+    rows = [(trial, 1, 5.0 * n, 5.0 * n + 4) for n, trial in enumerate(results.trials.index)]
+    return replace(results, stretches=pd.DataFrame(rows, columns=["trial", "worker", "began", "ended"]))
+
+
 class Page(HTMLParser):
     """The elements of a page with their attributes, and its text without scripts and styles."""
 
@@ -71,14 +87,18 @@ class Page(HTMLParser):
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.scripts: list[str] = []
+        self.data: dict[str, str] = {}  # what scripts with an id hold
         self.inside = ""
-        self.feed(path.read_text(encoding="utf-8"))
+        self.html = path.read_text(encoding="utf-8")
+        self.feed(self.html)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.elements.append((tag, dict(attrs)))
         self.inside = tag
         if tag == "script":
             self.scripts.append("")
+            self.id = dict(attrs).get("id")
+            self.data |= {self.id: ""} if self.id else {}
 
     def handle_endtag(self, tag: str) -> None:
         self.inside = ""
@@ -86,54 +106,103 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self.inside == "script":
             self.scripts[-1] += data
+            if self.id:
+                self.data[self.id] += data
         elif self.inside != "style":
             self.text += data
+
+
+def write(results: Results, **options: Any) -> Page:
+    """Its report, in the run's folder, and the page read again."""
+    return Page(report.write(results, **options).page)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a report in which every figure is drawn, as images too."""
+    path = tmp_path_factory.mktemp("full")
+    results = rich(path)
+    results.trials.loc["008", "reason"] = EVIL
+    results.trials[EVIL] = ["a", "b"] * 12
+    other = Parameter(EVIL, EVIL, "choice", False, choices=("a", "b"))
+    run = {**RUN, "command_line": EVIL}
+    hostile = replace(results, name=EVIL, problems=(EVIL,), run=run, parameters=(LR, KIND, other))
+    return report.write(hostile).page.parent
 
 
 @pytest.fixture(autouse=True)
 def _blank_images(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small blank images everywhere but in the test of their size: drawing them is most of a report's time."""
     if "an_image_a_figure" not in request.node.name:
-        monkeypatch.setattr(report, "DPI", 20)
         for name, kind in FIGURES.items():
             monkeypatch.setitem(FIGURES, name, kind._replace(draw_static=lambda it: StaticFigure(figsize=(1, 1))))
 
 
-def test_the_report_is_a_page_two_tables_and_an_image_a_figure_and_nothing_else(tmp_path: Path) -> None:
-    rows = ("finished", "stopped", "finished", "finished", "stopped", "finished") * 2
-    page = report.write(make(tmp_path, rows, goal=BOTH))
-    assert page == tmp_path / "report" / "report.html"
-    found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert found == {"report/report.html", "report/trials.csv", "report/epochs.csv"} | {
-        f"report/figures/{name}.png" for name in FIGURES
-    }
+def test_the_report_is_a_page_its_tables_and_an_image_a_figure_and_nothing_else(full: Path) -> None:
+    found = {str(p.relative_to(full)) for p in full.parent.rglob("*") if p.is_file()}
+    files = {"report.html", "report.md", "trials.csv", "epochs.csv", "findings.json"}
+    assert found == files | {f"figures/{name}.png" for name in FIGURES}
     for name in FIGURES:
-        with Image.open(tmp_path / "report" / "figures" / f"{name}.png") as image:
+        with Image.open(full / "figures" / f"{name}.png") as image:
             image.load()
             assert image.width >= 1000
 
 
+def test_every_figure_has_its_place_and_its_data_in_the_page(full: Path) -> None:
+    page = Page(full / "report.html")
+    places = [attributes["data-figure"] for _, attributes in page.elements if "data-figure" in attributes]
+    assert sorted(map(str, places)) == sorted(json.loads(page.data["figures"])) == sorted({*FIGURES} - {"parallel"})
+    assert "parallel-place" in [attributes.get("id") for _, attributes in page.elements]
+    assert set(json.loads(page.data["templates"])) == {"light", "dark"}
+    assert [kind.title for kind in FIGURES.values() if kind.reading not in page.text] == []
+
+
+def test_what_a_page_holds_and_the_findings_are_strict_json(full: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    held = {name: json.loads(text, parse_constant=refuse) for name, text in Page(full / "report.html").data.items()}
+    assert list(held) == ["figures", "parallel-data", "trials-data", "templates"] and all(held.values())
+    assert json.loads((full / "findings.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
 def test_the_page_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
-    page = Page(report.write(make(tmp_path)))
+    page = write(make(tmp_path))
     links = [v for _, attributes in page.elements for k, v in attributes.items() if k in ("src", "href") and v]
-    assert links and all(link.startswith("data:") for link in links)
+    assert links and all(link.startswith(("data:image/png;base64,", "#")) for link in links)
+    ids = {attributes.get("id") for _, attributes in page.elements}
+    assert {link[1:] for link in links if link.startswith("#")} <= ids
     assert not [tag for tag, _ in page.elements if tag in ("link", "iframe", "object")]
     policy = next(a["content"] for tag, a in page.elements if tag == "meta" and a.get("http-equiv"))
     assert policy is not None and policy.startswith("default-src 'none'")
 
 
-def test_hostile_names_are_text_in_the_page_and_in_its_scripts(tmp_path: Path) -> None:
-    page = Page(report.write(make(tmp_path, name=EVIL, problems=(EVIL,), run={**RUN, "command_line": EVIL})))
+def test_hostile_names_are_text_in_the_page_and_in_its_scripts(full: Path, tmp_path: Path) -> None:
+    page = Page(full / "report.html")
     assert page.text.count(EVIL) >= 5
-    assert len(page.scripts) == 4
-    drawn = json.loads(page.scripts[1])
-    assert set(drawn) == {"best_so_far", "parallel", "interaction", "curves"}  # three trials: no statistics
-    assert EVIL not in page.scripts[1]
+    assert len(page.scripts) == len(write(make(tmp_path)).scripts) == 9  # Plotly, four of data, four of ours
+    assert [name for name, text in page.data.items() if "<" in text] == []
+    drawn = "".join(_strings(json.loads(page.data["figures"])))
+    assert "<img" not in drawn and "&lt;img" in drawn  # Plotly knows some HTML: there it is text as well
+    assert EVIL in "".join(_strings(json.loads(page.data["trials-data"])))  # trials.js writes text, see its own tests
     assert [a for tag, a in page.elements if tag == "img" and "onerror" in a] == []
 
 
+def _strings(value: Any) -> Iterator[str]:
+    """All texts in a value of plain JSON, keys too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
+
+
 def test_the_card_names_the_best_trial_and_the_table_begins_with_it(tmp_path: Path) -> None:
-    text = " ".join(Page(report.write(make(tmp_path))).text.split())
+    text = " ".join(write(make(tmp_path)).text.split())
     assert "best trial 60.0% validation accuracy at epoch 2 of 2, trial 003 the next two: 40.0%, 20.0%" in text
     assert "digits: 1,200 training and 300 validation images of 8×8 grey, 2 classes" in text
     assert "21 November 2025, 10:03 · took 3m 58s · node-1 (EPYC, 2 cores)" in text
@@ -147,7 +216,7 @@ def test_the_next_names_no_trial_that_cannot_be_best_and_repeats_are_counted_apa
     results = make(tmp_path, ("finished", "diverged", "finished", "finished", "finished"))
     results.trials.loc["003", "breaks"] = "params <= 9"
     results.trials.loc["005", "repeat_of"] = "004"
-    page = Page(report.write(replace(results, goal=Goal(constraints=(RULE,)))))
+    page = write(replace(results, goal=Goal(constraints=(RULE,))))
     text = " ".join(page.text.split())
     assert "4 trials: 3 finished, 1 diverged; 1 repeat; 9 epochs in all" in text
     assert "trial 004 the next: 20.0%" in text
@@ -157,10 +226,16 @@ def test_the_next_names_no_trial_that_cannot_be_best_and_repeats_are_counted_apa
     assert "constraintsparams <= 9" in text
 
 
-def test_a_front_is_shown_where_there_are_several_objectives_only(tmp_path: Path) -> None:
-    two, one = (Page(report.write(make(tmp_path, goal=goal))) for goal in (BOTH, Goal(BOTH.objectives[:1])))
-    assert FIGURES["pareto"].title in two.text and FIGURES["pareto"].title not in one.text
-    assert "pareto" in json.loads(two.scripts[1]) and "pareto" not in json.loads(one.scripts[1])
+def test_a_front_is_shown_where_trials_cost_something_and_its_growth_where_the_run_asked_for_two(
+    tmp_path: Path,
+) -> None:
+    one = make(tmp_path, goal=Goal(BOTH.objectives[:1]))
+    free = replace(one, trials=one.trials.assign(seconds=1.0))
+    two, costs, alone = (write(run) for run in (make(tmp_path, goal=BOTH), one, free))
+    fronts = [{"pareto", "hypervolume"} & set(json.loads(page.data["figures"])) for page in (two, costs, alone)]
+    assert fronts == [{"pareto", "hypervolume"}, {"pareto"}, set()]
+    assert [f"{FIGURES['pareto'].title}\n" in page.text for page in (two, costs, alone)] == [True, True, False]
+    assert "nothing is known of what it costs" in alone.text
     assert not (tmp_path / "report" / "figures" / "pareto.png").exists()
     front = tables.front(make(tmp_path, goal=BOTH))
     assert [row.trial for row in front.rows] == ["003"]
@@ -169,33 +244,36 @@ def test_a_front_is_shown_where_there_are_several_objectives_only(tmp_path: Path
 
 def test_where_all_failed_the_page_says_so_and_leaves_no_image(tmp_path: Path) -> None:
     report.write(make(tmp_path))
-    page = Page(report.write(make(tmp_path, ("failed", "failed"))))
+    page = write(make(tmp_path, ("failed", "failed")))
     assert "None of the trials gave a value" in page.text and "2 × out of memory" in page.text
     assert list((tmp_path / "report" / "figures").iterdir()) == []
-    assert json.loads(page.scripts[1]) == {}
+    assert json.loads(page.data["figures"]) == {} and json.loads(page.data["parallel-data"]) is None
+    assert len(json.loads(page.data["trials-data"])["ids"]) == 2
 
 
 @pytest.mark.parametrize("states", [("finished",), ("stopped", "running"), ("diverged",)])
 def test_small_and_unfinished_runs_have_a_page(tmp_path: Path, states: tuple[str, ...]) -> None:
-    page = Page(report.write(make(tmp_path, states, run={**RUN, "status": "interrupted"})))
+    page = write(make(tmp_path, states, run={**RUN, "status": "interrupted"}))
     assert "This run was interrupted" in page.text
 
 
 def test_a_folder_of_ray_without_run_json_has_a_page(tmp_path: Path) -> None:
-    page = Page(report.write(make(tmp_path, kind="ray", run={}, parameters=())))
+    page = write(make(tmp_path, kind="ray", run={}, parameters=()))
     assert "Ray Tune" in page.text and "60.0%" in page.text
     assert "0 settings searched" in page.text
     assert "could not be read" not in page.text
 
 
 def test_what_could_not_be_read_is_said(tmp_path: Path) -> None:
-    assert "line 7 cut off" in Page(report.write(make(tmp_path, problems=("line 7 cut off",)))).text
+    assert "line 7 cut off" in write(make(tmp_path, problems=("line 7 cut off",))).text
 
 
-def test_the_table_shows_ten_and_folds_the_rest(tmp_path: Path) -> None:
-    page = Page(report.write(make(tmp_path, ("finished",) * 12)))
-    assert sum(tag == "tr" for tag, _ in page.elements) == (1 + 10) + (1 + 12) + (1 + 2)  # the last: what was asked
-    assert "All 12 trials" in page.text
+def test_the_table_holds_all_trials_best_first_and_shows_ten_without_scripts(tmp_path: Path) -> None:
+    page = write(make(tmp_path, ("finished",) * 12), formats=("html",), top=10)
+    table = json.loads(page.data["trials-data"])
+    assert (table["ids"], table["ranked"], table["size"]) == ([f"{n:03d}" for n in range(12, 0, -1)], 12, 10)
+    plain = next(part for part in page.html.split("<noscript>") if part.startswith("\n<div") or "<table" in part[:80])
+    assert plain.split("</noscript>")[0].count("<tr") == 1 + 10
 
 
 def test_cells_that_a_spreadsheet_would_run_are_escaped_and_numbers_stay_numbers(tmp_path: Path) -> None:
@@ -226,47 +304,6 @@ def test_a_file_that_cannot_be_made_leaves_the_old_one_and_no_other(tmp_path: Pa
     assert [p.name for p in tmp_path.iterdir()] == ["x.csv"] and target.read_text() == "old"
 
 
-# ---------------------------------------------------------------- words and numbers
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0027123, "0.00271"), (3.2e-5, "3.2e-5"), (1e-4, "1e-4"), (374000, "374,000"), (0.1 + 0.2, "0.3"),
-     (True, "True"), (64.0, "64"), (0.0, "0"), (math.nan, "–"), ("adam", "adam"), (-0.25, "-0.25"), (2.5e10, "2.5e10")],
-)  # fmt: skip
-def test_numbers_have_three_digits(value: Any, text: str) -> None:
-    assert style.number(value) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.42, "0.4 s"), (45, "45 s"), (238.2, "3m 58s"), (7500, "2h 05m"), (None, "–")]
-)
-def test_durations_read_like_durations(seconds: Any, text: str) -> None:
-    assert style.duration(seconds) == text
-
-
-def test_labels_are_short_and_longer_where_two_collide() -> None:
-    columns = [
-        "train.optimizer.name",
-        "train.optimizer.lr",
-        "head.lr",
-        "model.width.0",
-        "data.augment.Flip.p",
-        "model.depth",
-    ]
-    assert list(style.labels(columns).values()) == [
-        "optimizer", "optimizer learning rate", "head learning rate", "width 1", "Flip p", "depth",
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"),
-    [(1e-4, 1e-1, [1e-4, 1e-3, 1e-2, 1e-1]), (1e-3, 1e-2, [1e-3, 2e-3, 5e-3, 1e-2]), (0.04, 0.045, [])],
-)  # fmt: skip
-def test_logarithmic_ticks_are_round(low: float, high: float, ticks: list[float]) -> None:
-    assert style.log_ticks(low, high) == pytest.approx(ticks)
-
-
 # ---------------------------------------------------------------- command and overview
 
 
@@ -279,7 +316,7 @@ def test_the_command_prints_where_the_page_is_and_writes_nowhere_else(
     before = {p: p.stat().st_mtime_ns for p in RAY.rglob("*")}
     assert main([str(RAY), "--out", str(tmp_path / "r"), "--x", "width", "--color", "optimizer"]) == 0
     assert capsys.readouterr().out.strip() == str(tmp_path / "r" / "report.html")
-    drawn = json.loads(Page(tmp_path / "r" / "report.html").scripts[1])
+    drawn = json.loads(Page(tmp_path / "r" / "report.html").data["figures"])
     assert drawn["interaction"]["layout"]["xaxis"]["title"]["text"] == "width"
     assert drawn["interaction"]["layout"]["legend"]["title"]["text"].startswith("optimizer")
     assert {p: p.stat().st_mtime_ns for p in RAY.rglob("*")} == before
