@@ -11,22 +11,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from analysis.folder import Unreadable
-    from analysis.parameters import Parameter
+    from analysis.folders.folder import Unreadable
+    from analysis.folders.parameters import Parameter
+    from analysis.folders.runs import RunSummary, index, is_run, newest
     from analysis.results import Results, load
-    from analysis.runs import RunSummary, index, is_run, newest
 
 __all__ = ["Parameter", "Results", "RunSummary", "Unreadable", "index", "is_run", "load", "newest"]
 
 _HOMES = {
-    "Parameter": "analysis.parameters",
+    "Parameter": "analysis.folders.parameters",
     "Results": "analysis.results",
-    "RunSummary": "analysis.runs",
-    "Unreadable": "analysis.folder",
-    "index": "analysis.runs",
-    "is_run": "analysis.runs",
+    "RunSummary": "analysis.folders.runs",
+    "Unreadable": "analysis.folders.folder",
+    "index": "analysis.folders.runs",
+    "is_run": "analysis.folders.runs",
     "load": "analysis.results",
-    "newest": "analysis.runs",
+    "newest": "analysis.folders.runs",
 }
 
 

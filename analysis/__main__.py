@@ -23,7 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     options = parser.parse_args(arguments)
 
-    from analysis import Unreadable, load, report
+    from analysis import Unreadable, load
+    from analysis.page import report
 
     try:
         results = load(options.folder, metric=options.metric, mode=options.mode)

@@ -7,8 +7,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from analysis.goal import Objective
-from analysis.raw import guess_mode
+from analysis.folders.goal import Objective
+from analysis.folders.raw import guess_mode
 from analysis.results import Results
 
 

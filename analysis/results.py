@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from analysis import cache as caching
-from analysis.folder import Folder, Unreadable
-from analysis.frames import make_frames, make_stretches
-from analysis.goal import NO_GOAL, Constraint, Goal, Mode, Objective
-from analysis.parameters import Parameter
-from analysis.ray_folder import is_alive
-from analysis.read import read
+from analysis.folders import cache as caching
+from analysis.folders.folder import Folder, Unreadable
+from analysis.folders.frames import make_frames, make_stretches
+from analysis.folders.goal import NO_GOAL, Constraint, Goal, Mode, Objective
+from analysis.folders.parameters import Parameter
+from analysis.folders.ray_folder import is_alive
+from analysis.folders.read import read
 
 if TYPE_CHECKING:
     from analysis.gallery import Plots

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analysis import style
-from analysis.parameters import Parameter, holds
+from analysis.folders.parameters import Parameter, holds
 from analysis.results import Results
 from analysis.style import texts
 

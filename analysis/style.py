@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from analysis.goal import Objective
+from analysis.folders.goal import Objective
 from analysis.results import Results
 
 ACCENT = "#D55E00"

@@ -37,7 +37,9 @@ wall, work = time.perf_counter() - wall, time.process_time() - work
 megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 print(json.dumps({{"seconds": wall, "cpu_seconds": work, "peak_mb": megabytes}}))
 """
-OURS = "import pandas, pyarrow.pandas_compat, analysis.results, analysis.ray_folder, analysis.run_folder"
+OURS = (
+    "import pandas, pyarrow.pandas_compat, analysis.results, analysis.folders.ray_folder, analysis.folders.run_folder"
+)
 RAYS = "from ray.tune import ExperimentAnalysis"
 EXPERIMENT = """found = ExperimentAnalysis(folder)
 tables = found.dataframe("val_accuracy", "max"), found.trial_dataframes"""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.parameters import Parameter
+from analysis.folders.parameters import Parameter
 from analysis.results import Results
 
 EPOCHS, RUNGS, FACTOR = 9, (1, 3), 3

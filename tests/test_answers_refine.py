@@ -16,8 +16,8 @@ import pandas as pd
 import pytest
 
 from analysis.findings import findings
-from analysis.parameters import from_space, plain
-from analysis.refine import Rules, refine
+from analysis.folders.parameters import from_space, plain
+from analysis.refinement.refine import Rules, refine
 from analysis.results import Results
 from tuner import cli
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform

@@ -13,9 +13,9 @@ from tuner.errors import BadInput, Problem
 from tuner.terminal import OUT, Json, print_json, print_table, show
 
 if TYPE_CHECKING:
-    from analysis.report import Written
+    from analysis.folders.runs import RunSummary
+    from analysis.page.report import Written
     from analysis.results import Results
-    from analysis.runs import RunSummary
 
 Mode = Literal["max", "min"]
 Racing = Literal["none", "asha", "hyperband", "median"]
@@ -52,10 +52,11 @@ def analyze(
                 _list_runs(found, (out or chosen) / "index.html", as_json, open_page)
                 return
             chosen = library.newest(chosen)
-        from analysis import exports, report
-        from analysis.formats import read_formats
-        from analysis.watch import is_running
-        from analysis.watch import watch as keep_up
+        from analysis.exports import targets as exports
+        from analysis.page import report
+        from analysis.page.formats import read_formats
+        from analysis.page.watch import is_running
+        from analysis.page.watch import watch as keep_up
         from tuner import refining
 
         targets = [exports.parse_target(text) for text in to or ()]
@@ -135,7 +136,7 @@ def _open(page: Path) -> None:
 
 
 def _list_runs(found: Sequence[RunSummary], target: Path, as_json: bool, open_page: bool) -> None:
-    from analysis import overview
+    from analysis.page import overview
 
     page = overview.write(found, target)
     if as_json:
@@ -216,8 +217,8 @@ def compare(
 ) -> None:
     """Set runs side by side: what they reached, what changed between them, and whether that is more than noise."""
     import analysis as library
-    from analysis import compare as comparing
-    from analysis import compare_page as pages
+    from analysis.comparison import compare as comparing
+    from analysis.comparison import compare_page as pages
 
     found: list[library.Results] = []
     passed: list[str] = []

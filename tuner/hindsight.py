@@ -141,7 +141,7 @@ def _workers(results: Results) -> int:
 
 def _to_the_end(results: Results) -> frozenset[str]:
     """Trials that no scheduler may stop, as their user wished."""
-    from analysis.folder import Folder
+    from analysis.folders.folder import Folder
 
     events = Folder(results.path).lines("events.jsonl") if results.kind == "hypertune" else []
     return frozenset(str(e.get("trial")) for e in events if e.get("event") == "asked" and e.get("to_the_end") is True)

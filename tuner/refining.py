@@ -14,7 +14,7 @@ from tuner.terminal import show
 
 if TYPE_CHECKING:
     from analysis import Results
-    from analysis.refine import Refinement, Rules
+    from analysis.refinement.refine import Refinement, Rules
     from tuner.spec.proposal import NextSpace
     from tuner.spec.space import Space
 
@@ -39,7 +39,7 @@ def make(results: Results, out: Path | None, top: int) -> Made:
         BadInput: the run's space.yaml is broken, or the file exists or cannot be written.
     """
     from analysis.findings import findings
-    from analysis.refine import fitting, refine
+    from analysis.refinement.refine import fitting, refine
     from tuner.spec import proposal
 
     space = _space(results)
@@ -68,7 +68,7 @@ def rules(results: Results) -> Rules | None:
     Raises:
         BadInput: the run's space.yaml is broken.
     """
-    from analysis.refine import Rules
+    from analysis.refinement.refine import Rules
     from tuner.spec import proposal
 
     space = _space(results)
@@ -107,7 +107,7 @@ def _place(results: Results, space: Space, out: Path | None) -> tuple[str, Path]
 
 def as_json(made: Made, results: Results) -> dict[str, Any]:
     """The proposal for programs."""
-    from analysis.refine import proposal
+    from analysis.refinement.refine import proposal
 
     left_out = made.written.left_out if made.written else {}
     return {
@@ -129,7 +129,7 @@ def command(made: Made, results: Results) -> str | None:
 
 def lines(made: Made, results: Results) -> Iterator[str]:
     """The proposal for people: what changes and why, where it stands, what to type."""
-    from analysis.refine import words
+    from analysis.refinement.refine import words
     from analysis.style import number
 
     found = made.refinement

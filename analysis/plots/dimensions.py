@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import style
-from analysis.parameters import Parameter
+from analysis.folders.parameters import Parameter
 from analysis.results import Results
 from analysis.style import texts as texts
 

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-SCRIPT = Path(__file__).parents[2] / "analysis" / "live.js"
+SCRIPT = Path(__file__).parents[2] / "analysis" / "page" / "live.js"
 PART = "<details><summary>part</summary>text</details>"
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import pages
-from analysis.parameters import Parameter
+from analysis.folders.parameters import Parameter
+from analysis.page import pages
 from analysis.plots import parallel
 from analysis.results import Results
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-ANALYSIS = Path(parallel.__file__).parents[1]
+HERE = Path(parallel.__file__).parents[1] / "page"
 EVIL = "</script><img src=x onerror=alert(1)>"
 COUNT = 200
 PAGE = """<!doctype html><meta charset="utf-8">
@@ -63,7 +63,7 @@ def it() -> parallel.Parallel:
 @pytest.fixture
 def page(open_page: Callable[..., Page], it: parallel.Parallel, tmp_path: Path) -> Page:
     """The widget, drawn. Whatever the console says fails the test; markup from data would make it speak."""
-    css, js = ((ANALYSIS / f"parallel.{kind}").read_text() for kind in ("css", "js"))
+    css, js = ((HERE / f"parallel.{kind}").read_text() for kind in ("css", "js"))
     target = tmp_path / "page.html"
     target.write_text(PAGE.format(css=css, js=js, data=pages.script_json(parallel.page_json(it))))
     return open_page(target, viewport={"width": 900, "height": 700})

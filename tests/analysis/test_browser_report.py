@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 import analysis
-from analysis import report, style
-from analysis.parameters import Parameter
+from analysis import style
+from analysis.folders.parameters import Parameter
+from analysis.page import report
 from analysis.results import Results
 
 if TYPE_CHECKING:

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import fidelity, pages, style, tables
-from analysis.parameters import Parameter
+from analysis import fidelity, style
+from analysis.folders.parameters import Parameter
+from analysis.page import pages, tables
 from analysis.results import Results
 
 pytestmark = pytest.mark.browser
 
-HERE = Path(__file__).parents[2] / "analysis"
+HERE = Path(__file__).parents[2] / "analysis" / "page"
 EVIL = "</script><img src=x onerror=window.hacked=1>"
 COUNT = 60
 PARAMETERS = (

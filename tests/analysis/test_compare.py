@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import analysis
-from analysis import compare_page
-from analysis.compare import Comparison, compare
+from analysis.comparison import compare_page
+from analysis.comparison.compare import Comparison, compare
 from analysis.plots import course
 
 MakeRun = Callable[..., Path]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.differences import Difference, Result, judge
+from analysis.comparison.differences import Difference, Result, judge
 from analysis.style import Metric
 
 ACCURACY = Metric("val_accuracy", "validation accuracy", "validation accuracy (%)", 100.0, "highest")

@@ -17,9 +17,9 @@ import pytest
 from optuna.trial import TrialState
 
 import analysis
-from analysis import plain, to_optuna
-from analysis.exports import Target, export, parse_target
-from analysis.goal import NO_GOAL, Constraint, Goal, Objective
+from analysis.exports import plain, to_optuna
+from analysis.exports.targets import Target, export, parse_target
+from analysis.folders.goal import NO_GOAL, Constraint, Goal, Objective
 from analysis.results import Results
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"

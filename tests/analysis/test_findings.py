@@ -20,8 +20,8 @@ from analysis import effects as tested
 from analysis import facts, fidelity
 from analysis.effects import ALARM, effects, groups, holm, independence
 from analysis.findings import as_json, findings
+from analysis.folders.parameters import Parameter
 from analysis.interactions import interactions
-from analysis.parameters import Parameter
 from analysis.results import Results
 from analysis.settings import settings
 

@@ -73,7 +73,7 @@ def test_a_population_of_ray_takes_over_the_settings_of_others() -> None:
 
 
 def test_an_interrupted_search_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("analysis.ray_folder.time.time", lambda: 0.0)
+    monkeypatch.setattr("analysis.folders.ray_folder.time.time", lambda: 0.0)
     results = analysis.load(FOLDERS[0].parent / "ray_interrupted")
     assert set(results.trials["state"]) == {"interrupted"} and results.best() is not None
 

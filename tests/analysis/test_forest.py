@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from analysis.folders.parameters import Parameter
 from analysis.forest import Axis, Forest, axes, matrix
-from analysis.parameters import Parameter
 from analysis.ped_anova import Grid
 from analysis.results import Results
 from analysis.settings import settings

@@ -17,10 +17,10 @@ import pytest
 from matplotlib.figure import Figure
 
 import analysis
-from analysis import figures, formats
 from analysis.findings import Evidence, Finding, Report, findings
-from analysis.findings_json import findings_json
-from analysis.markdown import escape, to_markdown
+from analysis.page import figures, formats
+from analysis.page.findings_json import findings_json
+from analysis.page.markdown import escape, to_markdown
 from analysis.plots import FIGURES
 from analysis.results import Results
 

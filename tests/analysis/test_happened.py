@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.parameters import Parameter
+from analysis.folders.parameters import Parameter
 from analysis.plots import best_so_far, curves, failures, gap, survival, timeline
 from analysis.plots.outcomes import OUTCOMES
 from analysis.random_order import expected_best

@@ -12,8 +12,8 @@ import optuna
 import pandas as pd
 import pytest
 
+from analysis.folders.parameters import Parameter
 from analysis.importance import Importance, by_score, importances
-from analysis.parameters import Parameter
 from analysis.results import Results
 
 pytestmark = pytest.mark.slow
@@ -66,7 +66,7 @@ def van_der_corput(number: int) -> float:
 
 
 def share(found: tuple[Importance, ...], name: str) -> float:
-    return {one.name: one.share for one in found}[name]
+    return {one.name: one.top for one in found}[name]
 
 
 def test_noise_gets_no_importance_from_who_was_stopped_and_simpler_ways_give_it_some() -> None:
@@ -75,8 +75,8 @@ def test_noise_gets_no_importance_from_who_was_stopped_and_simpler_ways_give_it_
     for run in runs:
         found = importances(run)
         assert share(found, "lr") > 0.9 and share(found, "shuffle") < 0.05
-    finished = [by_score(r, r.trials["acc"].where(r.trials["state"] == "finished")) for r in runs]
-    last = [by_score(r, r.trials["last"]) for r in runs]
+    finished = [by_score(r, r.trials["acc"].where(r.trials["state"] == "finished")).importances for r in runs]
+    last = [by_score(r, r.trials["last"]).importances for r in runs]
     for simple in (finished, last):
         assert median(share(found, "shuffle") for found in simple) > 0.1
         assert not any(share(found, "shuffle") < 0.05 and share(found, "lr") > 0.9 for found in simple)
@@ -112,14 +112,14 @@ def test_parameters_of_one_column_are_told_apart_by_the_branch_they_exist_in() -
     found = {one.name: one for one in importances(branches(80))}
     assert next(iter(found)) == "opt[sgd].m"
     assert (found["opt[sgd].m"].trials, found["opt[adam].m"].trials, found["depth"].trials) == (40, 40, 80)
-    assert sum(one.share for one in found.values()) == pytest.approx(1)
+    assert sum(one.top for one in found.values()) == pytest.approx(1)
 
 
 def test_a_share_is_above_chance_only_where_a_setting_matters() -> None:
     found = {one.name: one for one in importances(branches(80))}
-    assert found["opt[sgd].m"].share > found["opt[sgd].m"].chance
-    assert found["opt[adam].m"].share < found["opt[adam].m"].chance
-    assert found["depth"].share < found["depth"].chance
+    assert found["opt[sgd].m"].top > found["opt[sgd].m"].chance
+    assert found["opt[adam].m"].top < found["opt[adam].m"].chance
+    assert found["depth"].top < found["depth"].chance
 
 
 def test_the_same_run_gives_the_same_shares() -> None:

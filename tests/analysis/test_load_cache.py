@@ -12,8 +12,9 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 import analysis
-from analysis import Results, folder, results
-from analysis.read import read
+from analysis import Results, results
+from analysis.folders import folder
+from analysis.folders.read import read
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FOLDERS = sorted(path for path in FIXTURES.iterdir() if path.is_dir() and path.name != "__pycache__")
@@ -132,9 +133,9 @@ def test_a_run_that_fell_silent_is_no_longer_running(tmp_path: Path, monkeypatch
     age(run)
     newest = analysis.load(run).epochs["elapsed"].max()
     began = read(folder.Folder(run)).newest - newest
-    monkeypatch.setattr("analysis.ray_folder.time.time", lambda: began + newest + 60.0)
+    monkeypatch.setattr("analysis.folders.ray_folder.time.time", lambda: began + newest + 60.0)
     assert set(analysis.load(run, cache=tmp_path / "c").trials["state"]) == {"running"}
-    monkeypatch.setattr("analysis.ray_folder.time.time", lambda: began + newest + 6000.0)
+    monkeypatch.setattr("analysis.folders.ray_folder.time.time", lambda: began + newest + 6000.0)
     assert set(analysis.load(run, cache=tmp_path / "c").trials["state"]) == {"interrupted"}
 
 
@@ -152,7 +153,7 @@ def test_a_damaged_cache_is_passed_over_and_replaced(grid: Path, tmp_path: Path)
 
 def test_what_other_code_kept_is_not_taken(grid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     analysis.load(grid, cache=tmp_path / "c")
-    monkeypatch.setattr("analysis.cache._code", lambda: "00000000")
+    monkeypatch.setattr("analysis.folders.cache._code", lambda: "00000000")
     monkeypatch.setattr(results, "read", lambda *_: (_ for _ in ()).throw(KeyError("read")))
     with pytest.raises(KeyError, match="read"):
         analysis.load(grid, cache=tmp_path / "c")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 import analysis
-from analysis.lines import Reader
+from analysis.folders.lines import Reader
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 FOLDERS = sorted(path for path in FIXTURES.iterdir() if path.is_dir() and path.name != "__pycache__")

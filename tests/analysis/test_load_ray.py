@@ -32,7 +32,7 @@ def asha(tmp_path: Path) -> Path:
 @pytest.fixture
 def long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
     """No run wrote a moment ago."""
-    monkeypatch.setattr("analysis.ray_folder.time.time", lambda: 0.0)
+    monkeypatch.setattr("analysis.folders.ray_folder.time.time", lambda: 0.0)
 
 
 def trial_folder(run: Path, part: str) -> Path:
@@ -91,7 +91,7 @@ def test_a_killed_run_is_interrupted() -> None:
 def test_a_run_that_wrote_a_moment_ago_is_running(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [line for file in FIXTURES.glob("ray_killed/*/result.json") for line in file.read_text().splitlines()]
     last = max(json.loads(line)["timestamp"] for line in lines)
-    monkeypatch.setattr("analysis.ray_folder.time.time", lambda: last + 60.0)
+    monkeypatch.setattr("analysis.folders.ray_folder.time.time", lambda: last + 60.0)
     results = analysis.load(FIXTURES / "ray_killed")
     assert set(results.trials["state"]) == {"running"}
     assert results.trials["ended"].isna().all()

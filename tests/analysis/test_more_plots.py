@@ -19,12 +19,13 @@ import pytest
 import analysis
 from analysis import effects as statistics
 from analysis import pareto as front
-from analysis import report, style
+from analysis import style
 from analysis.findings import findings
-from analysis.goal import Goal, Objective
+from analysis.folders.goal import Goal, Objective
+from analysis.folders.parameters import Parameter
 from analysis.importance import Importance, MainEffect, Weighed
 from analysis.interactions import Interaction
-from analysis.parameters import Parameter
+from analysis.page import report
 from analysis.plots import FIGURES, edf, effects, hypervolume, importance, pairs, pareto, rank, slice
 from analysis.results import Results
 from analysis.settings import Floats, settings

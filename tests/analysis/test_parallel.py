@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis import pages, style
-from analysis.parameters import Parameter
+from analysis import style
+from analysis.folders.parameters import Parameter
+from analysis.page import pages
 from analysis.plots import parallel
 from analysis.results import Results
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import pareto
-from analysis.goal import Goal, Objective, read_goal
+from analysis.folders.goal import Goal, Objective, read_goal
 from analysis.plots import pareto as figure
 from analysis.repeats import repeats
 from analysis.results import Results

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.parameters import Parameter
+from analysis.folders.parameters import Parameter
 from analysis.plots import FIGURES, best_so_far, correlation, curves, importance, interaction
 from analysis.plots.dimensions import dimensions
 from analysis.results import Results

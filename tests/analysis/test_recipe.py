@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis import recipe
+from analysis.comparison import recipe
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from analysis.findings import Evidence, Finding, findings
-from analysis.goal import Goal, Objective
-from analysis.parameters import Parameter
-from analysis.refine import Change, Refinement, Rules, fitting, proposal, refine, words
+from analysis.folders.goal import Goal, Objective
+from analysis.folders.parameters import Parameter
+from analysis.refinement.refine import Change, Refinement, Rules, fitting, proposal, refine, words
+from analysis.refinement.widening import next_in_row, tidy, widen_range
 from analysis.results import Results
-from analysis.widening import next_in_row, tidy, widen_range
 
 LR = Parameter("lr", "lr", "float", True, log=True, low=1e-4, high=0.1)
 DROPOUT = Parameter("dropout", "dropout", "float", True, low=0, high=0.5)

@@ -16,13 +16,13 @@ import pytest
 from matplotlib.figure import Figure as StaticFigure
 from PIL import Image
 
-from analysis import overview, pages, report, tables
 from analysis.__main__ import main
-from analysis.goal import Constraint, Goal, Objective
-from analysis.parameters import Parameter
+from analysis.folders.goal import Constraint, Goal, Objective
+from analysis.folders.parameters import Parameter
+from analysis.folders.runs import RunSummary
+from analysis.page import overview, pages, report, tables
 from analysis.plots import FIGURES
 from analysis.results import Results
-from analysis.runs import RunSummary
 
 BOTH = Goal((Objective("val_accuracy", "max"), Objective("params", "min")))
 RULE = Constraint("params <= 9", "params", "<=", 9.0)

@@ -100,9 +100,8 @@ def test_listing_runs_imports_nothing_heavy() -> None:
 
 
 def test_load_is_the_function_after_every_import() -> None:
-    code = (
-        "import analysis; from analysis.results import Results; import analysis.runs; print(analysis.load.__module__)"
-    )
+    code = "import analysis; from analysis.results import Results; import analysis.folders.runs as r; "
+    code += "print(analysis.load.__module__)"
     assert run_python(code) == "analysis.results"
 
 

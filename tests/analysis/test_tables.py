@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from analysis import compact, fidelity, pages, style, tables
-from analysis.goal import Goal, Objective
-from analysis.parameters import Parameter
+from analysis import fidelity, style
+from analysis.folders.goal import Goal, Objective
+from analysis.folders.parameters import Parameter
+from analysis.page import compact, pages, tables
 from analysis.results import Results
 
 EVIL = "</script><img src=x onerror=alert(1)>\u202e\u2028"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import analysis
-from analysis import watch
+from analysis.page import watch
 from analysis.results import Results
 
 MakeRun = Callable[..., Path]

@@ -1,0 +1,1 @@
+"""Runs side by side: what changed, what came of it, and what of it is luck."""

@@ -1,0 +1,1 @@
+"""Run folders, ours and Ray Tune's, read into plain values and tables."""

@@ -1,0 +1,1 @@
+"""The next space: narrower where trials are sure, wider where the best lie at a bound."""
