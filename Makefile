@@ -17,7 +17,7 @@ test: lint types .venv/installed-test
 
 # What takes less than a minute: no Ray, no whole searches.
 fast: .venv/installed-test
-	$(SPREAD) -m "not ray and not chaos and not slow"
+	$(SPREAD) -m "not ray and not chaos and not slow and not browser"
 
 # The long form of the kill tests: every fault, many times; about ten minutes.
 chaos: .venv/installed-test

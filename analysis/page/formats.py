@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
+from analysis.page.tables import of_one_kind
 from analysis.results import Results
 
 if TYPE_CHECKING:
@@ -39,24 +40,11 @@ def write_parquet(results: Results, frame: pd.DataFrame, path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
 
-    frame = frame.reset_index() if frame.index.name else frame.copy()
-    for column in frame.columns:
-        if frame[column].dtype == object:
-            frame[column] = _of_one_kind(frame[column])
+    frame = of_one_kind(frame.reset_index() if frame.index.name else frame)
     table = pa.Table.from_pandas(frame, preserve_index=False)
     about = {"hypertune.run": results.name, "hypertune.metric": results.metric or "", "hypertune.mode": results.mode}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **about})
     parquet.write_table(table, path, compression="zstd")
-
-
-def _of_one_kind(column: pd.Series[Any]) -> pd.Series[Any]:
-    import pandas as pd
-
-    missing = column.isna()
-    kinds = set(map(type, column[~missing]))
-    if kinds <= {str} or kinds == {bool}:
-        return column
-    return pd.Series([None if gone else str(v) for v, gone in zip(column, missing, strict=True)], column.index, object)
 
 
 def write_json(value: Any, path: Path) -> None:

@@ -157,7 +157,7 @@ def head(results: Results) -> list[str]:
 
 def _took(run: Mapping[str, Any]) -> str:
     seconds = _get(run, "seconds")
-    return f"took {style.duration(seconds)}" if isinstance(seconds, (int, float)) else ""
+    return f"took {style.duration(seconds)}" if isinstance(seconds, (int, float)) and seconds else ""
 
 
 def _machine(run: Mapping[str, Any]) -> str:

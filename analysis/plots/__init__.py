@@ -109,7 +109,7 @@ FIGURES: dict[str, FigureKind] = {
         interaction.draw_static,
     ),
     "correlation": FigureKind(
-        "What goes together",
+        "Correlations",
         "The bottom row says how each setting goes with the result, the others how the search combined them. Signed, "
         "coloured values (Spearman) exist only between ordered settings; grey ones, from 0 to 1, involve a category "
         "(correlation ratio, Cramér's V) and have no direction, and as what chance alone gives is taken off them, 0.00 "

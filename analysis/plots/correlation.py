@@ -199,7 +199,7 @@ def draw(it: Correlation) -> Figure:
             customdata=[f"{style.safe(c.row)} and {style.safe(c.column)}<br>{c.note}<br>{c.n} trials" for c in untold],
             hovertemplate="%{customdata}<extra></extra>",
         )  # fmt: skip
-    across, up = ([style.safe(canvas.cut(n, 24)) for n in names] for names in (it.names[:-1], it.names[1:]))
+    across, up = ([style.safe(canvas.cut(n, 28)) for n in names] for names in (it.names[:-1], it.names[1:]))
     aslant = len(columns) > 5 or sum(map(len, across)) > 80
     axis = {"showgrid": False, "ticks": "", "tickmode": "array"}
     figure.update_layout(
@@ -240,10 +240,10 @@ def draw_static(it: Correlation) -> StaticFigure:
     axes.tick_params(axis="y", rotation=0)
     axes.set_xticks(
         axes.get_xticks(),
-        [canvas.cut(n, 24) for n in it.names[:-1]],
+        [canvas.cut(n, 28) for n in it.names[:-1]],
         rotation=35 if rows > 5 else 0,
         ha="right" if rows > 5 else "center",
     )
-    axes.set_yticks(axes.get_yticks(), [canvas.cut(n, 24) for n in it.names[1:]])
+    axes.set_yticks(axes.get_yticks(), [canvas.cut(n, 28) for n in it.names[1:]])
     axes.set(xlabel="", ylabel="")
     return figure
