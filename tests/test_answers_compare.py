@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import typer
 
-from tuner import cli
+Call = Callable[..., tuple[int, str, str]]
 
 FIXTURES = Path(__file__).parent / "fixtures"
-
-
-def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["hypertune", *map(str, words)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return (code, *capsys.readouterr())
 
 
 @pytest.fixture
@@ -42,8 +30,8 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return above
 
 
-def test_runs_are_compared_beside_them(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = call(capsys, "compare", "results/first", "results/second")
+def test_runs_are_compared_beside_them(results: Path, call: Call) -> None:
+    code, out, err = call("compare", "results/first", "results/second")
     assert (code, err) == (0, "")
     assert "second is 10.0 points above first" in out
     assert "nothing was repeated" in out
@@ -51,45 +39,43 @@ def test_runs_are_compared_beside_them(results: Path, capsys: pytest.CaptureFixt
     assert (results / "compare" / "compare.html").is_file()
 
 
-def test_what_a_glob_catches_beside_runs_is_passed_over(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "compare", *sorted(results.iterdir()))
+def test_what_a_glob_catches_beside_runs_is_passed_over(results: Path, call: Call) -> None:
+    code, out, _ = call("compare", *sorted(results.iterdir()))
     assert code == 0
     assert "note   results/LOG.md: passed over, it is no run" in out
 
 
-def test_the_page_goes_where_it_is_asked(results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, _ = call(capsys, "compare", "results/first", "results/second", "--out", "there")
+def test_the_page_goes_where_it_is_asked(results: Path, tmp_path: Path, call: Call) -> None:
+    code, _, _ = call("compare", "results/first", "results/second", "--out", "there")
     assert code == 0
     assert (tmp_path / "there" / "compare.html").is_file()
     assert sorted(path.name for path in results.iterdir()) == ["LOG.md", "first", "second"]
 
 
-def test_markdown_is_all_that_is_printed(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "compare", "results/first", "results/second", "--markdown")
+def test_markdown_is_all_that_is_printed(results: Path, call: Call) -> None:
+    _, out, _ = call("compare", "results/first", "results/second", "--markdown")
     assert out == (results / "compare" / "compare.md").read_text()
 
 
-def test_json_is_one_object(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "compare", "results/first", "results/second", "--json")
+def test_json_is_one_object(results: Path, call: Call) -> None:
+    _, out, _ = call("compare", "results/first", "results/second", "--json")
     found = json.loads(out)
     assert found["page"] == str(results / "compare" / "compare.html")
     assert [row["name"] for row in found["rows"]] == ["first", "second"]
 
 
-def test_another_metric_can_be_asked_for(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "compare", "results/first", "results/second", "--metric", "val_macro_f1", "--json")
+def test_another_metric_can_be_asked_for(results: Path, call: Call) -> None:
+    _, out, _ = call("compare", "results/first", "results/second", "--metric", "val_macro_f1", "--json")
     assert json.loads(out)["groups"][0]["metric"]["name"] == "val_macro_f1"
-    code, _, err = call(capsys, "compare", "results/first", "results/second", "--metric", "nope")
+    code, _, err = call("compare", "results/first", "results/second", "--metric", "nope")
     assert code == 2
     assert "no trial reports nope" in err
 
 
-def test_open_shows_the_page(
-    results: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_open_shows_the_page(results: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(typer, "launch", shown.append)
-    call(capsys, "compare", "results/first", "results/second", "--open")
+    call("compare", "results/first", "results/second", "--open")
     assert shown == [(results / "compare" / "compare.html").as_uri()]
 
 
@@ -104,19 +90,17 @@ def test_open_shows_the_page(
         (("results/first", "results/second", "--out", "results/LOG.md"), "choose another folder with --out"),
     ],
 )
-def test_what_cannot_be_compared_is_a_sentence(
-    results: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
-) -> None:
-    code, out, err = call(capsys, "compare", *words)
+def test_what_cannot_be_compared_is_a_sentence(results: Path, call: Call, words: tuple[str, ...], said: str) -> None:
+    code, out, err = call("compare", *words)
     assert (code, out) == (2, "")
     assert said in err
     assert not (results / "compare").exists()
 
 
-def test_damaged_and_foreign_runs_are_told_of(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_and_foreign_runs_are_told_of(results: Path, call: Call) -> None:
     (results / "first" / "run.json").write_text('{"format": 1, ')
     shutil.copytree(FIXTURES / "ray_asha", results / "ray")
-    code, out, _ = call(capsys, "compare", "results/first", "results/second", "results/ray")
+    code, out, _ = call("compare", "results/first", "results/second", "results/ray")
     assert code == 0
     assert "note   first: damaged files: 1 (run.json)" in out
     assert "Ray Tune records neither data nor split" in out

@@ -6,8 +6,7 @@ import json
 import math
 import random
 import shutil
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,13 @@ from analysis.findings import findings
 from analysis.folders.parameters import from_space, plain
 from analysis.refinement.refine import Rules, refine
 from analysis.results import Results
-from tuner import cli
 from tuner.spec.distributions import Choice, Int, LogInt, LogUniform
 from tuner.spec.edit import ready_made
 from tuner.spec.parameter import Parameter
 from tuner.spec.proposal import NextSpace, Proposed, may_be, steps, write_next
 from tuner.spec.space import Space, load_space, parse_space
+
+Call = Callable[..., tuple[int, str, str]]
 
 FIXTURES = Path(__file__).parent / "fixtures"
 DIGITS = FIXTURES / "hypertune_digits"
@@ -53,21 +53,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.effects.MOST", 1)
 
 
-def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    before = sys.argv
-    sys.argv = ["hypertune", "refine", *map(str, words)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 def write(text: str, *changes: tuple[str, Any], starts: Mapping[str, Any] | None = None) -> NextSpace:
     made = [Proposed(name, "as it was", new, f"because of {name}") for name, new in changes]
     return write_next(parse_space(text, "f"), made, [("run/001", starts)] if starts else [], ["told"], "test-2")
@@ -86,8 +71,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_it_writes_the_next_space_and_says_what_to_type(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, DIGITS)
+def test_it_writes_the_next_space_and_says_what_to_type(here: Path, call: Call) -> None:
+    code, out, _ = call("refine", DIGITS)
     name = load_space(DIGITS / "space.yaml").fixed.name
     written = here / f"{name}-2.yaml"
     assert code == 0 and f"next   hypertune run {name}-2.yaml --warm-start " in out
@@ -95,27 +80,27 @@ def test_it_writes_the_next_space_and_says_what_to_type(here: Path, capsys: pyte
     assert 1 <= len(load_space(written).starts) <= 3
 
 
-def test_it_never_overwrites(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_never_overwrites(here: Path, call: Call) -> None:
     (here / "mine.yaml").write_text("mine")
-    code, _, err = call(capsys, DIGITS, "-o", "mine.yaml")
+    code, _, err = call("refine", DIGITS, "-o", "mine.yaml")
     assert code == 2 and "exists; give another name" in err and (here / "mine.yaml").read_text() == "mine"
-    call(capsys, DIGITS)
-    call(capsys, DIGITS)
+    call("refine", DIGITS)
+    call("refine", DIGITS)
     names = sorted(path.stem for path in here.glob("*-[0-9].yaml"))
     assert len(names) == 2 and [load_space(here / f"{name}.yaml").fixed.name for name in names] == names
 
 
-def test_a_refined_space_counts_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call(capsys, DIGITS, "-o", "next.yaml")
+def test_a_refined_space_counts_on(here: Path, call: Call) -> None:
+    call("refine", DIGITS, "-o", "next.yaml")
     shutil.copytree(DIGITS, here / "later")
     shutil.copyfile("next.yaml", here / "later" / "space.yaml")
-    code, out, _ = call(capsys, here / "later")
+    code, out, _ = call("refine", here / "later")
     name = load_space(DIGITS / "space.yaml").fixed.name
     assert code == 0 and f"{name}-3.yaml" in out
     assert (here / f"{name}-3.yaml").read_text().count("# refined from") == 1
 
 
-def test_a_number_in_a_name_is_part_of_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_number_in_a_name_is_part_of_it(here: Path, call: Call) -> None:
     shutil.copytree(DIGITS, here / "cifar10-60")
     run = json.loads((DIGITS / "run.json").read_text()) | {"name": "cifar10-60"}
     (here / "cifar10-60" / "run.json").write_text(json.dumps(run))
@@ -125,17 +110,17 @@ def test_a_number_in_a_name_is_part_of_it(here: Path, capsys: pytest.CaptureFixt
         .replace(f"name: {load_space(DIGITS / 'space.yaml').fixed.name}", "name: cifar10-60")
     )
     (here / "cifar10-60" / "space.yaml").write_text(space)
-    call(capsys, here / "cifar10-60")
+    call("refine", here / "cifar10-60")
     assert (here / "cifar10-60-2.yaml").exists()
 
 
-def test_other_tools_folders_get_a_table(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, FIXTURES / "ray_asha")
+def test_other_tools_folders_get_a_table(here: Path, call: Call) -> None:
+    code, out, _ = call("refine", FIXTURES / "ray_asha")
     assert code == 0 and "no space file" in out and "trial " in out and not list(here.iterdir())
 
 
-def test_programs_get_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, DIGITS, "--json", "--top", 1)
+def test_programs_get_the_same(here: Path, call: Call) -> None:
+    code, out, _ = call("refine", DIGITS, "--json", "--top", 1)
     told = json.loads(out)
     assert code == 0 and len(told["starts"]) == 1 == len(load_space(here / told["file"]).starts)
     assert {"notes", "changes", "kept", "command", "left_out", "learned_from"} <= told.keys()
@@ -145,15 +130,15 @@ def test_programs_get_the_same(here: Path, capsys: pytest.CaptureFixture[str]) -
     ("words", "said"),
     [(["nowhere"], "no such folder"), ([DIGITS, "-o", "no/where.yaml"], "cannot be written")],
 )
-def test_what_cannot_be_is_said(here: Path, capsys: pytest.CaptureFixture[str], words: list[object], said: str) -> None:
-    code, out, err = call(capsys, *words)
+def test_what_cannot_be_is_said(here: Path, call: Call, words: list[object], said: str) -> None:
+    code, out, err = call("refine", *words)
     assert code == 2 and said in err and "Traceback" not in out + err
 
 
-def test_a_broken_space_file_is_said_where_it_breaks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_space_file_is_said_where_it_breaks(here: Path, call: Call) -> None:
     shutil.copytree(DIGITS, here / "run")
     (here / "run" / "space.yaml").write_text("name: x\ndata: {dataset: digits}\nmodell: cnn\n")
-    code, _, err = call(capsys, here / "run")
+    code, _, err = call("refine", here / "run")
     assert code == 2 and "space.yaml:3:1" in err
 
 

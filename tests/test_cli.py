@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner import cli
 from tuner.spec.edit import READY_MADE as SPACES
+
+Call = Callable[..., tuple[int, str, str]]
 
 FIXTURES = Path(__file__).parent / "fixtures"
 BAD = """name: bad
@@ -25,30 +27,15 @@ search: {trials: -4}
 """
 
 
-def call(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command."""
-    before = sys.argv
-    sys.argv = ["hypertune", *map(str, words)]
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as end:
-        code = int(end.code or 0)
-    finally:
-        sys.argv = before
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_all_problems_of_a_file_at_once_with_their_places(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_problems_of_a_file_at_once_with_their_places(home: Path, call: Call) -> None:
     (home / "bad.yaml").write_text(BAD)
-    code, out, err = call(capsys, "validate", "bad.yaml")
+    code, out, err = call("validate", "bad.yaml")
     assert (code, out) == (2, "")
     assert err.splitlines() == [
         "bad.yaml:3:20: model.dept: no such field of cnn; did you mean depth?",
@@ -58,9 +45,9 @@ def test_all_problems_of_a_file_at_once_with_their_places(home: Path, capsys: py
     ]
 
 
-def test_a_program_reads_the_same_problems(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_reads_the_same_problems(home: Path, call: Call) -> None:
     (home / "bad.yaml").write_text(BAD)
-    code, out, _ = call(capsys, "run", "bad.yaml", "--json")
+    code, out, _ = call("run", "bad.yaml", "--json")
     said = json.loads(out)
     assert code == said["exit_code"] == 2 and [p["line"] for p in said["problems"]] == [3, 4, 5]
 
@@ -85,46 +72,40 @@ def test_bad_input_is_said_before_torch_or_ray_is_imported(home: Path) -> None:
         (["--set", "model.dept=3"], "--set 1: model.dept: no such field of cnn; did you mean depth?"),
     ],
 )
-def test_options_are_checked_like_the_file(
-    home: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
-) -> None:
+def test_options_are_checked_like_the_file(home: Path, call: Call, options: list[str], message: str) -> None:
     (home / "ok.yaml").write_text("name: ok\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
-    code, _, err = call(capsys, "run", "ok.yaml", *options)
+    code, _, err = call("run", "ok.yaml", *options)
     assert code == 2 and message in err
 
 
-def test_every_ready_made_space_is_listed_copied_and_valid(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = call(capsys, "spaces", "--json")
+def test_every_ready_made_space_is_listed_copied_and_valid(home: Path, call: Call) -> None:
+    _, out, _ = call("spaces", "--json")
     for space in json.loads(out):
         assert space["about"]
-        assert call(capsys, "new", space["name"], f"{space['name']}.yaml")[0] == 0
-        assert call(capsys, "validate", f"{space['name']}.yaml")[0] == 0
-    assert call(capsys, "new", "digits", "digits.yaml")[0] == 2  # never over a file that is there
+        assert call("new", space["name"], f"{space['name']}.yaml")[0] == 0
+        assert call("validate", f"{space['name']}.yaml")[0] == 0
+    assert call("new", "digits", "digits.yaml")[0] == 2  # never over a file that is there
 
 
-def test_validate_data_checks_the_images_too(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_validate_data_checks_the_images_too(home: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERTUNE_CACHE", str(home / "cache"))
     (home / "photos.yaml").write_text("name: p\ndata: {dataset: image_folder, root: photos}\nmodel: {name: cnn}\n")
-    assert call(capsys, "validate", "photos.yaml")[0] == 0
-    code, _, err = call(capsys, "validate", "photos.yaml", "--data")
+    assert call("validate", "photos.yaml")[0] == 0
+    code, _, err = call("validate", "photos.yaml", "--data")
     assert code == 2 and "photos" in err and "Traceback" not in err
     (home / "ok.yaml").write_text("name: ok\ndata: {dataset: digits}\nmodel: {name: cnn}\n")
-    code, out, _ = call(capsys, "validate", "ok.yaml", "--data", "--json")
+    code, out, _ = call("validate", "ok.yaml", "--data", "--json")
     assert code == 0 and json.loads(out)["data"]["image_size"] == 8
 
 
-def test_a_dry_run_shows_the_plan_and_leaves_nothing(
-    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dry_run_shows_the_plan_and_leaves_nothing(home: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYPERTUNE_CACHE", str(home / "cache"))
     monkeypatch.setenv("COLUMNS", "160")
     (home / "ok.yaml").write_text(
         "name: ok\ndata: {dataset: digits}\nmodel: {name: cnn, depth: {int: [1, 4]}}\n"
         "train: {optimizer: {choice: {adam: {lr: {loguniform: [1.0e-4, 1.0e-1]}}, sgd: {}}}}\n"
     )
-    code, out, _ = call(capsys, "run", "ok.yaml", "--dry-run")
+    code, out, _ = call("run", "ok.yaml", "--dry-run")
     assert code == 0 and not (home / "results").exists()
     assert "1,438 images 8x8 grey, 10 classes (1,150 train, 288 validation), test set of 359 apart" in out
     assert (
@@ -145,46 +126,46 @@ def said(out: str) -> Any:
     return json.loads(out)
 
 
-def test_analyze_names_the_report_and_runs_lists_it(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "analyze", results / "hypertune_digits", "--json")
+def test_analyze_names_the_report_and_runs_lists_it(results: Path, call: Call) -> None:
+    code, out, _ = call("analyze", results / "hypertune_digits", "--json")
     assert code == 0 and Path(said(out)["report"]).exists()
     assert said(out)["best"] == {"trial": "005", "metric": "val_accuracy", "value": pytest.approx(0.89)}
-    code, out, _ = call(capsys, "runs", "--json")
+    code, out, _ = call("runs", "--json")
     assert {run["name"]: run["status"] for run in said(out)}["hypertune_digits"] == "finished"
 
 
-def test_analyze_of_results_itself_is_an_index(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "analyze", results)
+def test_analyze_of_results_itself_is_an_index(results: Path, call: Call) -> None:
+    code, out, _ = call("analyze", results)
     assert code == 0 and "2 runs side by side: results/index.html" in out and (results / "index.html").exists()
 
 
-def test_analyze_without_a_folder_takes_the_newest_run(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_analyze_without_a_folder_takes_the_newest_run(results: Path, call: Call) -> None:
     run = json.loads((results / "hypertune_digits/run.json").read_text())
     (results / "hypertune_digits/run.json").write_text(json.dumps({**run, "created": "2999-01-01T00:00:00+00:00"}))
-    assert call(capsys, "analyze")[1].startswith("hypertune_digits: 12 trials, best 005")
+    assert call("analyze")[1].startswith("hypertune_digits: 12 trials, best 005")
 
 
 @pytest.mark.parametrize("words", [["analyze"], ["analyze", "nowhere"], ["runs"], ["runs", "nowhere"]])
-def test_a_missing_folder_is_one_line(home: Path, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    code, out, err = call(capsys, *words)
+def test_a_missing_folder_is_one_line(home: Path, call: Call, words: list[str]) -> None:
+    code, out, err = call(*words)
     assert code == 2 and not out and "there is no such folder" in err and len(err.splitlines()) == 1
 
 
-def test_fields_of_a_section_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "fields", "model.cnn")
+def test_fields_of_a_section_are_listed(call: Call) -> None:
+    code, out, _ = call("fields", "model.cnn")
     assert code == 0 and "growth" in out and "channels of the first block" in out
-    assert call(capsys, "fields", "model.cnm")[0] == 2
+    assert call("fields", "model.cnm")[0] == 2
 
 
-def test_status_says_how_a_dead_run_stands_and_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_status_says_how_a_dead_run_stands_and_how_to_go_on(call: Call) -> None:
     run = Path(__file__).parent / "fixtures" / "hypertune_killed"
-    code, out, _ = call(capsys, "status", str(run))
+    code, out, _ = call("status", str(run))
     assert code == 0 and " dead · " in out.splitlines()[0]
     assert "best   trial" in out and "hypertune resume" in out.splitlines()[-1]
-    code, out, _ = call(capsys, "status", str(run), "--json")
+    code, out, _ = call("status", str(run), "--json")
     said = json.loads(out)
     assert code == 0 and said["status"] == "dead" and said["best"]["metric"] == "val_accuracy"
-    assert call(capsys, "status", str(run), "--watch")[1].count("dead") == 1  # nothing to wait for
+    assert call("status", str(run), "--watch")[1].count("dead") == 1  # nothing to wait for
 
 
 def test_status_needs_neither_torch_nor_ray() -> None:
@@ -197,10 +178,10 @@ def test_status_needs_neither_torch_nor_ray() -> None:
 
 
 @pytest.mark.parametrize("command", ["status", "resume"])
-def test_what_is_no_run_folder_is_bad_input(command: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_no_run_folder_is_bad_input(command: str, home: Path, call: Call) -> None:
     (home / "empty").mkdir()
     for name, says in (("missing", "missing"), ("empty", "empty")):
-        code, _, err = call(capsys, command, str(home / name))
+        code, _, err = call(command, str(home / name))
         assert code == 2 and says in err and "Traceback" not in err
 
 
@@ -209,19 +190,19 @@ def test_what_is_no_run_folder_is_bad_input(command: str, home: Path, capsys: py
     [(("--trials", "more"), "write +20"), (("--time", "1d"), "no duration"), (("--space", "no.yaml"), "no.yaml")],
 )
 def test_a_wish_that_is_none_is_refused_before_anything_is_touched(
-    wish: tuple[str, str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wish: tuple[str, str], says: str, tmp_path: Path, call: Call
 ) -> None:
     run = tmp_path / "killed"
     shutil.copytree(Path(__file__).parent / "fixtures" / "hypertune_killed", run)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    code, _, err = call(capsys, "resume", str(run), *wish)
+    code, _, err = call("resume", str(run), *wish)
     assert code == 2 and says in err
     assert all(path.read_bytes() == data for path, data in before.items())
 
 
-def test_a_preview_draws_a_sheet_and_tells_the_health(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_preview_draws_a_sheet_and_tells_the_health(home: Path, call: Call) -> None:
     shutil.copy(SPACES / "shapes.yaml", home / "s.yaml")
-    code, out, _ = call(capsys, "preview", "s.yaml", "--set", "data.images=300", "--out", "sheet.png", "--json")
+    code, out, _ = call("preview", "s.yaml", "--set", "data.images=300", "--out", "sheet.png", "--json")
     said = json.loads(out)
     assert (code, said["panels"]) == (0, 4) and set(said["health"]["classes"]) == {
         "circle", "square", "triangle", "cross", "ring",
@@ -229,47 +210,43 @@ def test_a_preview_draws_a_sheet_and_tells_the_health(home: Path, capsys: pytest
     with Image.open("sheet.png") as sheet:
         stored = sheet.crop((150, 52, 150 + 96, 52 + 96))  # the first image, three pixels for one
         assert len(np.unique(np.asarray(stored).reshape(-1, 3), axis=0)) > 100
-    code, out, _ = call(capsys, "preview", "s.yaml", "--set", "data.images=300", "--set", "data.augment=none")
+    code, out, _ = call("preview", "s.yaml", "--set", "data.images=300", "--set", "data.augment=none")
     assert code == 0 and "shapes_preview.png" in out and Path("shapes_preview.png").exists()
 
 
-def test_a_range_test_suggests_a_rate_and_draws_its_curve(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_range_test_suggests_a_rate_and_draws_its_curve(home: Path, call: Call) -> None:
     shutil.copy(SPACES / "digits.yaml", home / "d.yaml")
-    code, out, _ = call(capsys, "lr-find", "d.yaml", "--set", "train.optimizer=sgd", "--json")
+    code, out, _ = call("lr-find", "d.yaml", "--set", "train.optimizer=sgd", "--json")
     said = json.loads(out)
     assert code == 0 and 1e-3 < said["suggestion"] < 10 and len(said["rates"]) == len(said["losses"])
     assert Path(said["picture"]).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("command", ["preview", "lr-find"])
-def test_a_picture_that_cannot_be_written_is_refused_first(
-    command: str, home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_picture_that_cannot_be_written_is_refused_first(command: str, home: Path, call: Call) -> None:
     shutil.copy(SPACES / "digits.yaml", home / "d.yaml")
     Path("file").touch()
     for place, why in (("x.foo", "let its name end in .png"), ("file/x.png", "its folder cannot be made")):
-        code, _, err = call(capsys, command, "d.yaml", "--out", place)
+        code, _, err = call(command, "d.yaml", "--out", place)
         assert code == 2 and why in err
 
 
-def test_images_without_a_file_get_a_space_that_is_shown_and_kept(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_images_without_a_file_get_a_space_that_is_shown_and_kept(home: Path, call: Call) -> None:
     rng = np.random.default_rng(0)
     for number in range(60):
         folder = home / "photos" / f"kind{number % 2}"
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     (home / "photos.yaml").write_text("mine")
-    code, _, err = call(capsys, "run", "--data", "photos", "--time", "2m", "--dry-run")
+    code, _, err = call("run", "--data", "photos", "--time", "2m", "--dry-run")
     assert code == 0 and "photos-2.yaml" in err and "written to" in err, err
     assert (home / "photos.yaml").read_text() == "mine" and not (home / "results").exists()
-    code, out, _ = call(capsys, "validate", "photos-2.yaml")
+    code, out, _ = call("validate", "photos-2.yaml")
     assert code == 0 and "valid" in out
-    assert call(capsys, "run")[0] == call(capsys, "run", "photos-2.yaml", "--data", "photos")[0] == 2
+    assert call("run")[0] == call("run", "photos-2.yaml", "--data", "photos")[0] == 2
 
 
-def test_code_of_ones_own_is_found_where_the_command_is_started(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_of_ones_own_is_found_where_the_command_is_started(home: Path, call: Call) -> None:
     (home / "mynet.py").write_text(
         "from torch import nn\n"
         "def make(*, classes, in_channels, image_size, width):\n"
@@ -279,9 +256,9 @@ def test_code_of_ones_own_is_found_where_the_command_is_started(home: Path, caps
     (home / "own.yaml").write_text(
         "name: own\ndata: {dataset: digits}\nmodel: {name: 'mynet:make', width: {int: [4, 8]}}\n"
     )
-    code, out, err = call(capsys, "validate", "own.yaml", "--data", "--json")
+    code, out, err = call("validate", "own.yaml", "--data", "--json")
     assert code == 0, err
     assert [p["name"] for p in json.loads(out)["parameters"]] == ["model.width"]
     (home / "own.yaml").write_text((home / "own.yaml").read_text().replace("mynet:make", "mynet:mk"))
-    code, _, err = call(capsys, "validate", "own.yaml", "--data")
+    code, _, err = call("validate", "own.yaml", "--data")
     assert code == 2 and "has no function 'mk'" in err

@@ -50,18 +50,20 @@ def find(folder: Folder, place: Path, wish: Wish) -> Kept | None:
     data = Folder(place).data(_name(wish))
     if data is None:
         return None
-    head, _, rest = data.partition(b"\n")
-    if head != _head(rest):
+    whole = memoryview(data)  # its parts are no copies
+    head = data.find(b"\n")
+    if data[:head] != _head(whole[head + 1 :]):
         return None
-    first, second = rest.index(b"\n"), rest.index(b"\n", rest.index(b"\n") + 1)
     try:
-        stamps = msgspec.json.decode(rest[:first], type=Stamps)
+        first = data.index(b"\n", head + 1)
+        second = data.index(b"\n", first + 1)
+        stamps = msgspec.json.decode(whole[head + 1 : first], type=Stamps)
         if stamps.entries != _entries(folder, _own(folder, place)):
             return None
         if any(_mark(folder.start + name) != mark for name, mark in zip(stamps.names, stamps.marks, strict=True)):
             return None
-        kept = parse(rest[first + 1 : second])
-        return Kept(kept["facts"], _thaw(rest[second + 1 :], kept["tables"]))
+        kept = parse(data[first + 1 : second])
+        return Kept(kept["facts"], _thaw(whole[second + 1 :], kept["tables"]))
     except (ValueError, LookupError, TypeError, OSError, msgspec.MsgspecError, pa.ArrowException):
         return None
 
@@ -97,7 +99,7 @@ def _name(wish: Wish) -> str:
     return f"run-{zlib.crc32(repr(tuple(wish)).encode()):08x}.cache"
 
 
-def _head(rest: bytes) -> bytes:
+def _head(rest: bytes | memoryview) -> bytes:
     return f"hypertune {_code()} {zlib.crc32(rest):08x}".encode()
 
 
@@ -156,7 +158,7 @@ def _freeze(table: pd.DataFrame, file: io.BytesIO) -> dict[str, Any]:
     return {"index": table.index.name, "objects": objects}
 
 
-def _thaw(data: bytes, tables: Mapping[str, Any]) -> dict[str, pd.DataFrame | None]:
+def _thaw(data: memoryview, tables: Mapping[str, Any]) -> dict[str, pd.DataFrame | None]:
     file = pa.BufferReader(data)
     thawed: dict[str, pd.DataFrame | None] = {}
     for name, about in tables.items():
