@@ -52,7 +52,8 @@ class Effect(NamedTuple):
     p: how often shuffled scores are as far from even as these; adjusted: for all tests of settings of the run (Holm,
     1979). share: of the differences in standing what lies between the groups, without what chance puts there
     (bias-corrected eta squared, Kelley, 1935); low, high: 90% interval. gap: the chance that a trial of the best group
-    is ahead of one of the worst. good: for ordered settings the middle of the values of the best quarter of the trials,
+    is ahead of one of the worst; early: the epoch at which the median of these pairs is compared, where that is before
+    half of the full training. good: for ordered settings the middle of the values of the best quarter of the trials,
     from their 10% to their 90% quantile. bound: the end of the range at which the best quarter piles up; bound_p: its
     test, adjusted for those of all settings that matter, which alone are tested. lost_p: whether trials diverged or ran
     out of memory more at some values than at others, adjusted. NaN: not tested, for lack of trials that could tell.
@@ -71,6 +72,7 @@ class Effect(NamedTuple):
     low: float
     high: float
     gap: float
+    early: int | None
     groups: tuple[Group, ...]
     good: tuple[float, float] | None
     bound: str | None
@@ -232,14 +234,17 @@ def _effect(
     made = tuple(_group(results, setting, mask, score, values) for mask in cut)
     share, low, high = _share(score[inside], np.stack([mask[inside] for mask in cut]))
     standings = [group.standing for group in made]
-    ahead = fidelity.superiority(results, cut[int(np.argmax(standings))], cut[int(np.argmin(standings))])
+    sides = cut[int(np.argmax(standings))], cut[int(np.argmin(standings))]
+    ahead, at = fidelity.superiority(results, *sides), fidelity.compared_at(results, *sides)
+    full = results.trials["full_epochs"].max()
+    early = at if at is not None and at < full / 2 else None
     good = None
     if setting.ordered and (chosen := inside & top).any():
         ends = np.quantile(setting.x[chosen], [0.1, 0.9], method="nearest")
         good = (_value(setting, ends[0]), _value(setting, ends[1]))
     return Effect(
         name, setting.parameter.column, setting.label, setting.ordered, setting.log, int(inside.sum()), one.test, one.p,
-        adjusted[name, "p"], share, low, high, ahead, made, good, one.bound, adjusted[name, "bound_p"],
+        adjusted[name, "p"], share, low, high, ahead, early, made, good, one.bound, adjusted[name, "bound_p"],
         adjusted[name, "lost_p"],
     )  # fmt: skip
 

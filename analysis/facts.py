@@ -10,6 +10,8 @@ from analysis.gain import size
 from analysis.results import Results
 from analysis.worth import noise_of
 
+SURE = 1.96 * math.sqrt(2)  # standard deviations of a result: 95% of the differences of two are smaller
+
 
 def facts(results: Results) -> Iterator[str]:
     """What happened, without inference: the lead of the winner, trials lost, whether the best were still learning."""
@@ -21,12 +23,9 @@ def facts(results: Results) -> Iterator[str]:
         ends = trials[trials["state"] == "finished"]
         ends = ends[ends["epochs"] >= 5]
         if len(ends) >= 3:
-            still = int((ends["best_epoch"] >= ends["epochs"] - ends["epochs"] // 10).sum())
-            if still > len(ends) / 2:
-                yield (
-                    f"{still} of {len(ends)} trials that were trained to the end had their best epoch in the last "
-                    "tenth: they were still learning."
-                )
+            late = int((ends["best_epoch"] > 0.9 * ends["epochs"]).sum())
+            if late > len(ends) / 2:
+                yield f"{late} of {len(ends)} trials that were trained to the end were best in the last tenth of it."
     lost = trials["state"].isin(fidelity.LOST)
     if lost.any():
         yield f"{int(lost.sum())} of {len(trials)} trials diverged or failed."
@@ -42,9 +41,13 @@ def _lead(results: Results, metric: style.Metric, best: str) -> Iterator[str]:
         return
     second = values.drop(best).max() if results.mode == "max" else values.drop(best).min()
     lead, told = abs(float(values[best] - second)), noise_of(results)
-    ahead, luck = (size(v, metric.name, float(values[best])) for v in (lead, told.size))
+    ahead = size(lead, metric.name, float(values[best]))
     if not math.isfinite(told.size):
         yield f"The winner leads by {ahead}; nothing was repeated with another seed: it is not known what luck gives."
         return
-    sure = "larger than that explains" if lead > 2 * math.sqrt(2) * told.size else "within it"
-    yield f"The winner leads by {ahead}; one standard deviation of {told.source} is {luck}: the lead is {sure}."
+    limit = SURE * told.size
+    sure = "more than that" if lead > limit else "within that"
+    yield (
+        f"The winner leads by {ahead}. By {told.source}, two results of one configuration differ by up to "
+        f"{size(limit, metric.name, float(values[best]))} in 19 of 20 cases: the lead is {sure}."
+    )

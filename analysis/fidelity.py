@@ -99,6 +99,16 @@ def superiority(results: Results, one: NDArray[np.bool_], other: NDArray[np.bool
     return float(won / (len(groups[0]) * len(groups[1])))
 
 
+def compared_at(results: Results, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> int | None:
+    """The epoch at which half of the pairs of `superiority` are compared, or earlier; None without pairs."""
+    race, known = _judged(results)
+    lasts = [race.last[known[mask[known]]] for mask in (one, other)]
+    if not all(map(len, lasts)):
+        return None
+    epochs = curves(results).columns
+    return int(epochs[int(np.median(np.minimum.outer(*lasts)))]) if len(epochs) else None
+
+
 class Matched(NamedTuple):
     """The last epoch that nearly all trials got to, and each trial's best value by then; NaN where it has none."""
 

@@ -21,6 +21,7 @@ from analysis.interactions import Interaction, interactions
 from analysis.results import Results
 
 CLEAR = 0.001
+ALIKE = 0.05  # of standing: groups closer than that are named together
 FAINT = 0.02  # of the differences in standing: a pair with less is not worth a sentence
 SMALL = 0.06  # of the differences in standing: below that Cohen (1988) calls an effect small
 MOST = 7  # sentences
@@ -116,6 +117,8 @@ def _sentence(effect: Effect, results: Results, metric: style.Metric) -> str:
     best, worst = effect.best, effect.worst
     one, other = _named(effect, best), _named(effect, worst)
     ahead = f"of two trials the one with {best.label} was ahead in {effect.gap:.0%} of all pairs"
+    if effect.early:
+        ahead += f", most of them compared at epoch {effect.early} already"
     beyond = _beyond(best, worst, results.mode == "max")
     if beyond and worst.best is not None and best.best is not None:
         verb = "passed" if results.mode == "max" else "came below"
@@ -126,7 +129,13 @@ def _sentence(effect: Effect, results: Results, metric: style.Metric) -> str:
         if effect.good:
             text += f" (the best quarter of the trials: {_range(*effect.good)})"
         return f"{text} and worst from {worst.label}: {ahead}{_medians(best, worst, results, metric)}."
-    beat = f"{one} beat {other}" if effect.ordered else f"{effect.label}: {best.label} beat {worst.label}"
+    alike = [g.label for g in effect.groups if g not in (best, worst) and best.standing - g.standing <= ALIKE]
+    winners = " and ".join([best.label, *alike])
+    beat = (
+        f"{effect.label} {winners} beat {worst.label}"
+        if effect.ordered
+        else f"{effect.label}: {winners} beat {worst.label}"
+    )
     return f"{_first_up(beat)}: {ahead}{_medians(best, worst, results, metric)}."
 
 
@@ -217,7 +226,8 @@ def _no_effect(effect: Effect) -> Finding:
 def _not_told(results: Results, tested: tuple[Effect, ...]) -> tuple[str, ...]:
     known = int(fidelity.standing(results).notna().sum())
     if known < FEWEST:
-        return (f"{known} trials can be compared: too few to tell what mattered, {FEWEST} are needed.",)
+        number = style.count(known, "trial")
+        return (f"{number} can be compared: too few to tell what mattered, {FEWEST} are needed.",)
     open_ = [e for e in tested if e.adjusted > ALARM and e.high >= SMALL]
     said = []
     if open_:

@@ -31,10 +31,9 @@ def goals(results: Results) -> tuple[Objective, ...]:
         return found
     if results.metric is None or results.metric not in results.trials:
         return ()
+    whole = results.trials[results.eligible() & (results.trials["state"] == "finished")]
     for cost in COSTS:
-        known = (
-            results.trials.loc[results.eligible(), cost].dropna() if cost in results.trials else pd.Series(dtype=float)
-        )
+        known = whole[cost].dropna() if cost in whole else pd.Series(dtype=float)
         if len(known) and known.min() < known.max():
             return (Objective(results.metric, results.mode), Objective(cost, "min"))
     return ()
@@ -42,7 +41,10 @@ def goals(results: Results) -> tuple[Objective, ...]:
 
 def values(results: Results, of: tuple[Objective, ...] | None = None) -> pd.DataFrame:
     """Each objective at each trial's best epoch, for the trials that may be best and have them all."""
-    allowed, of = results.trials[results.eligible()], objectives(results) if of is None else of
+    of = objectives(results) if of is None else of
+    allowed = results.trials[results.eligible()]
+    if len(objectives(results)) < 2:  # a cost that nobody aimed at: a trial that was stopped is cheap for being stopped
+        allowed = allowed[allowed["state"] == "finished"]
     table = pd.DataFrame({o.metric: allowed[o.metric].astype(float) for o in of}, index=allowed.index)
     return cast(pd.DataFrame, table.loc[np.isfinite(table.to_numpy()).all(axis=1)])
 

@@ -29,7 +29,7 @@ __all__ = ["Parameter", "Results", "Unreadable", "load"]
 TABLES = ("trials", "epochs", "stretches", "classes")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
     """A run, read. `kind` is "hypertune" or "ray".
 
@@ -69,6 +69,9 @@ class Results:
     goal: Goal = NO_GOAL
     stretches: pd.DataFrame = field(default_factory=lambda: make_stretches(()))
     classes: pd.DataFrame | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name}: {len(self.trials)} trials, {len(self.epochs)} epochs, by {self.metric}>"
 
     @property
     def plot(self) -> Plots:

@@ -69,7 +69,7 @@ def worth(results: Results, hours: float = 1.0) -> Worth:
     verdict = "its noise is not known."
     if math.isfinite(floor.size):
         less = found.expected < floor.size
-        but = f", but the last trials gained {size(lately, metric, best)}" if less and not enough else ""
+        but = f", but the last {more:,} trials gained {size(lately, metric, best)}" if less and not enough else ""
         verdict = (
             f"{'less' if less else 'more'} than {floor.source} ({size(floor.size, metric, best)}){but}: "
             f"{'not worth it' if enough else 'worth it'}."

@@ -69,6 +69,8 @@ def analyze(
             rules = refining.rules(results)
             return report.write(results, out, formats=wanted, x=x, color=color, top=top, live=live, rules=rules)
 
+        if watch and as_json:
+            raise ValueError("--watch and --json do not go together; findings.json is rewritten with the report")
         if watch:
             if open_page:
                 _open(write(read(chosen)).page)
@@ -91,7 +93,7 @@ def analyze(
             {
                 "report": str(written.page),
                 "run": str(chosen),
-                "trials": len(results.trials),
+                "trials": int(results.trials["repeat_of"].isna().sum()),
                 "best": best and {"trial": best, "metric": results.metric, "value": value},
                 "findings": [finding.text for finding in written.told.findings],
                 "next": exported,
@@ -117,7 +119,11 @@ def _say(results: Results, written: Written) -> None:
 
     told, best, metric = written.told, results.best(), style.metric(results)
     shown = "" if best is None else f", best {best} with {metric.text(results.trials[metric.name].to_dict()[best])}"
-    typer.echo(f"{results.name}: {style.count(len(results.trials), 'trial')}{shown}")
+    repeats = int(results.trials["repeat_of"].notna().sum())
+    count = style.count(len(results.trials) - repeats, "trial") + f" and {style.count(repeats, 'repeat')}" * bool(
+        repeats
+    )
+    typer.echo(f"{results.name}: {count}{shown}")
     for finding in told.findings[:SAID]:
         typer.echo(f"found  {finding.text} ({finding.strength})")
     for text in told.not_told if not told.findings else ():

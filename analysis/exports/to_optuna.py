@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,9 @@ def to_optuna(results: Results, target: Path | str) -> str:
                 f"remove it with `optuna delete-study --study-name {results.name} --storage {SCHEME}{path}`"
             ) from None
         except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError) as error:
-            raise ValueError(f"{path}: no database that Optuna can write: {str(error).splitlines()[0]}") from None
+            raise ValueError(
+                f"{path}: no database that Optuna can write: {str(error).splitlines()[0]}; choose another file"
+            ) from None
         try:
             names = [goal.metric for goal in goals]
             study.set_metric_names(names)
@@ -71,7 +74,7 @@ def to_optuna(results: Results, target: Path | str) -> str:
             raise
         finally:
             storage.engine.dispose()
-    return f"optuna-dashboard {SCHEME}{path}"
+    return f"optuna-dashboard {shlex.quote(f'{SCHEME}{path}')}"
 
 
 def frozen(results: Results, goals: Sequence[Objective]) -> Iterator[FrozenTrial]:

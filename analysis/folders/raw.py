@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -63,8 +64,28 @@ GUESSES = (
     "error",
     "_metric",
 )
+MORE_IS_BETTER = frozenset(
+    ("accuracy", "acc", "f1", "auc", "score", "reward", "precision", "recall", "map", "iou", "dice", "bleu", "return")
+)
 LESS_IS_BETTER = frozenset(
-    ("loss", "losses", "error", "err", "rmse", "mse", "mae", "nll", "perplexity", "regret", "cost", "latency", "time")
+    (
+        *(
+            "loss",
+            "losses",
+            "error",
+            "err",
+            "errors",
+            "rmse",
+            "mse",
+            "mae",
+            "nll",
+            "perplexity",
+            "ppl",
+            "regret",
+            "cost",
+        ),
+        *("latency", "time", "seconds", "wer", "cer", "eer", "fid", "distance", "divergence"),
+    )
 )
 
 
@@ -200,5 +221,9 @@ def choose_objective(
     mode = asked[1] or known
     if mode is None:
         mode = guess_mode(metric)
-        problems.say(f"no direction of {metric} is recorded: {mode} was taken by its name")
+        words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+        if mode == "min" or words & MORE_IS_BETTER or any("acc" in word for word in words):
+            problems.say(f"no direction of {metric} is recorded: {mode} was taken by its name")
+        else:
+            problems.say(f"no direction of {metric} is recorded and its name says none: {mode} was assumed; set --mode")
     return metric, mode

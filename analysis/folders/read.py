@@ -37,6 +37,12 @@ def is_run(folder: Folder) -> bool:
     return _is_ours(folder) or _is_rays(folder)
 
 
+def _is_inside(folder: Folder) -> bool:
+    """Whether it is the folder of the trials of one of our runs."""
+    above = folder.path.resolve().parent
+    return folder.name == "trials" and any((above / name).is_file() for name in ("run.json", "events.jsonl"))
+
+
 def _is_ours(folder: Folder) -> bool:
     """Whether it is a run folder of hypertune, whole or in part: one of its files, or a trial of it."""
     if any(folder.has(name) for name in ("run.json", "space.json", "events.jsonl")):
@@ -49,6 +55,8 @@ def _is_rays(folder: Folder) -> bool:
     """Whether it is the folder of a Ray Tune experiment: a state file or trial folders."""
     if folder.files("experiment_state-", ".json") or folder.has("tuner.pkl"):
         return True
+    if _is_inside(folder):
+        return False
     return any(folder.has(name, file) for name in folder.folders() for file in TRIAL_FILES)
 
 
@@ -57,6 +65,8 @@ def _found(folder: Folder) -> str:
         return "there is no such folder"
     if not folder.path.is_dir():
         return "this is a file, not a folder"
+    if _is_inside(folder):
+        return "these are the trials of a run, name the folder above"
     if folder.has("result.json") or folder.has("params.json"):
         return "this is the folder of one trial, name the run's folder above it"
     names = folder.folders()

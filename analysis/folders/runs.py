@@ -71,7 +71,8 @@ def newest(path: str | Path) -> Path:
 def _runs(path: str | Path) -> list[Folder]:
     above = Folder(Path(path))
     if not above.path.is_dir():
-        raise Unreadable(f"{path}: there is no such folder")
+        what = "this is a file, not a folder" if above.path.exists() else "there is no such folder"
+        raise Unreadable(f"{path}: {what}")
     folders = [Folder(above.path / name) for name in above.folders()]
     return sorted(filter(read.is_run, folders), key=_created)
 
@@ -88,7 +89,7 @@ def _created(folder: Folder) -> float:
 def _summarize(folder: Folder) -> RunSummary:
     raw = read.read(folder)
     best, best_trial = _best(raw)
-    ended = [trial for trial in raw.trials if trial.state not in ("running", "interrupted")]
+    ended = [trial for trial in raw.trials if trial.state not in ("running", "interrupted") and trial.repeat_of is None]
     asked = raw.run.get("trials")
     return RunSummary(
         path=folder.path,

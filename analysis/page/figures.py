@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +51,7 @@ def write_figures(
         return files
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, such as a spinner's
-        other = multiprocessing.get_context("fork").Process(target=draw, args=(names[1::2],), daemon=True)
+        other = multiprocessing.get_context("fork").Process(target=_quietly, args=(draw, names[1::2]), daemon=True)
         other.start()
     try:
         draw(names[::2])
@@ -64,6 +64,14 @@ def write_figures(
     if other.exitcode != 0:
         draw(names[1::2])
     return files
+
+
+def _quietly(draw: Callable[[Sequence[str]], None], names: Sequence[str]) -> None:
+    """In the other process: what it cannot write, this one will try again and say."""
+    try:
+        draw(names)
+    except OSError:
+        os._exit(1)
 
 
 def _can_fork() -> bool:

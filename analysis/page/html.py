@@ -33,9 +33,9 @@ def render(
     results: Results,
     computed: Mapping[str, Any],
     told: Report,
+    *,
     more: Worth,
     then: Mapping[str, Any],
-    *,
     top: int,
     image: bytes | None,
     live: float | None,
@@ -171,17 +171,20 @@ def _machine(run: Mapping[str, Any]) -> str:
 
 
 def _warning(results: Results) -> str:
-    """One sentence where the run is not over; empty where it is."""
+    """What to know before reading on: that the run is not over, or that no trial came through; else empty."""
+    lost = len(results.trials) > 0 and bool(results.trials["state"].isin(fidelity.LOST).all())
+    said = "Every trial diverged or failed: all this is about what they had reached by then." if lost else ""
     running = int((results.trials["state"] == "running").sum())
     status = _get(results.run, "status")
     if status in (None, "finished") and not running:
-        return ""
+        return said
     left = f", {style.count(running, 'trial')} without an end" if running else ""
-    return {
+    over = {
         "running": f"This run had not ended when the report was made{left}: the answer may still change.",
         "interrupted": f"This run was interrupted{left}: the answer is about what had been trained by then.",
         "failed": f"This run failed{left}: the answer is about what had been trained by then.",
     }.get(str(status), f"Not every trial came to an end{left}: the answer may be incomplete.")
+    return f"{over} {said}".strip()
 
 
 def _best(results: Results) -> dict[str, Any] | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from analysis import pareto
 from analysis.findings import Report, findings
@@ -19,7 +22,7 @@ from analysis.page.markdown import to_markdown
 from analysis.plots import FIGURES
 from analysis.refinement.refine import Rules, proposal, refine
 from analysis.results import Results
-from analysis.worth import worth
+from analysis.worth import Worth, worth
 
 TOP = 10  # rows of the table of trials at first
 __all__ = ["DEFAULT", "Written", "compute", "write"]
@@ -55,10 +58,36 @@ def write(
         ValueError: no setting called like `x` or `color` varied.
         OSError: the folder cannot be written.
     """
-    out = results.path / "report" if out is None else out
-    told = findings(results)
-    more, then = worth(results), proposal(refine(results, told, rules), str(results.path))
-    computed = compute(results, told, x=x, color=color)
+    out = _check(results.path, out)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of losses near the largest number there is
+        told = findings(results)
+        more, then = worth(results), proposal(refine(results, told, rules), str(results.path))
+        computed = compute(results, told, x=x, color=color)
+        return _put_all(
+            results, out, formats, computed, told, partial(page.render, more=more, then=then, top=top, live=live), more
+        )
+
+
+def _check(run: Path, out: Path | None) -> Path:
+    """Where the report goes: not through links that lie in the run's folder, and not among the trials.
+
+    Raises:
+        ValueError: it would.
+    """
+    chosen = run / "report" if out is None else out
+    for place in (*((chosen,) if out is None else ()), chosen / "figures"):
+        if place.is_symlink():
+            raise ValueError(f"{place}: is a link, which a report does not follow; remove it, or choose --out")
+    if chosen.resolve().is_relative_to(run.resolve() / "trials"):
+        raise ValueError(f"{chosen}: belongs to the trials of the run; choose another folder with --out")
+    return chosen
+
+
+def _put_all(
+    results: Results, out: Path, formats: Collection[Format], computed: Mapping[str, Any], told: Report,
+    render: Callable[..., str], more: Worth,
+) -> Written:  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     files = []
 
@@ -84,7 +113,7 @@ def write(
         return Written(out, told, tuple(files))
     picture = out / "figures" / "parallel.png"
     image = picture.read_bytes() if picture in images else None
-    text = page.render(results, computed, told, more, then, top=top, image=image, live=live)
+    text = render(results, computed, told, image=image)
     put("report.html", lambda path: path.write_text(text, encoding="utf-8"))
     return Written(out / "report.html", told, tuple(files))
 

@@ -42,8 +42,9 @@ FIGURES: dict[str, FigureKind] = {
         "How the search found its best",
         "The line is the best value seen so far; each dot is a trial at its best epoch, hollow if it was not trained "
         "to the end; a cross cannot be best: the trial diverged, failed or breaks a constraint. The band is what the "
-        "same trials would have given in random order: a line that runs below it means that the later trials were the "
-        "better ones, as where a search learns. The words under the figure choose what to count: trials, epochs, time.",
+        "same trials, stopped ones as they are, would have given in random order: a line on its worse side means that "
+        "the later trials were the better ones, as where a search learns. The words under the figure choose what to "
+        "count: trials, epochs, time.",
         best_so_far.compute,
         best_so_far.draw,
         best_so_far.draw_static,
@@ -68,7 +69,8 @@ FIGURES: dict[str, FigureKind] = {
         "How much each setting mattered",
         "Left, what each setting explains alone of the differences between trials, over the whole searched space "
         "(functional ANOVA); right, its part in what brought a trial into the best quarter (PED-ANOVA). Whiskers are "
-        "90% intervals; grey bars are no longer than shuffled results often make them. Trials are compared at matched "
+        "90% intervals; grey bars are no longer than shuffled results often make them, a blue bar alone is a "
+        "hint: findings pass a stricter test. Trials are compared at matched "
         "epochs.",
         importance.compute,
         importance.draw,
@@ -94,8 +96,8 @@ FIGURES: dict[str, FigureKind] = {
     "pairs": FigureKind(
         "Two settings at a time",
         "The pairs that interact most: how many of the others a trial is expected to be ahead of, over everything "
-        "else; rings are trials. Where the darkest place of a row moves from row to row, the best value of one setting "
-        "depends on the other. Above each map, how sure that is.",
+        "else; rings are trials. Where the strongest colour of a row moves from row to row, the best value of one "
+        "setting depends on the other. Above each map, how sure that is.",
         pairs.compute,
         pairs.draw,
         pairs.draw_static,
@@ -103,7 +105,7 @@ FIGURES: dict[str, FigureKind] = {
     "interaction": FigureKind(
         "Does the best value of one setting depend on another?",
         "Each dot is a trial, filled if it was trained to the end, hollow if it was stopped early and might have "
-        "become better; colours that peak in different places mean that the two settings interact.",
+        "become better; colours that peak in different places may mean that the two settings interact.",
         interaction.compute,
         interaction.draw,
         interaction.draw_static,
@@ -169,8 +171,8 @@ FIGURES: dict[str, FigureKind] = {
     ),
     "edf": FigureKind(
         "How rare a good trial was",
-        "For each value the share of trials that reached it; where one setting of few values made a clear difference, "
-        "a line for each of them.",
+        "For each value the share of trials that reached it, stopped ones with what they had reached; where one "
+        "setting of few values made a clear difference, a line for each of them.",
         edf.compute,
         edf.draw,
         edf.draw_static,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis import fidelity, style
+from analysis.folders.parameters import column_of
 from analysis.plots import canvas
 from analysis.plots.correlation import correlation_ratio, spearman
 from analysis.plots.dimensions import NOT_USED, Dimension, dimensions, texts
@@ -92,8 +93,9 @@ def compute(results: Results, x: str | None = None, color: str | None = None) ->
 
 def _named(dims: tuple[Dimension, ...], name: str) -> Dimension:
     for called in ([d.column for d in dims], [d.label for d in dims], [d.column.rsplit(".", 1)[-1] for d in dims]):
-        if called.count(name) == 1:
-            return dims[called.index(name)]
+        for wanted in (name, column_of(name)):
+            if called.count(wanted) == 1:
+                return dims[called.index(wanted)]
     varied = ", ".join(d.column for d in dims) or "none"
     raise ValueError(f"no setting {name!r} that varied between the trials; there are: {varied}")
 

@@ -73,8 +73,8 @@ def _map(pair: Interaction, by_name: dict[str, Setting], score: np.ndarray, name
         f"{names[n]}: {one.label} {one.text(one.x[n])}, {two.label} {two.text(two.x[n])}, ahead of {score[n]:.0%}"
         for n in inside
     )
-    sure = f"at most 1 of {SHUFFLES + 1} shuffles" if pair.p <= 1 / SHUFFLES else f"{pair.p:.0%} of the shuffles"
-    said = f"{pair.share:.0%} of all differences; {sure} gave as much" if pair.share >= 0.005 else "no more than chance"
+    sure = f"p {'≤' if pair.p <= 1 / SHUFFLES else '='} {pair.p:.2g}"
+    said = f"{pair.share:.0%} of all differences, {sure}" if pair.share >= 0.005 else "no more than chance"
     return Map(
         _title(one), _title(two), tuple(map(float, at)), tuple(map(float, across)),
         tuple(tuple(round(100 * float(v), 1) for v in row) for row in surface), ticks(one), ticks(two),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -103,13 +104,18 @@ def _groups(it: Front) -> list[tuple[str, str, list[Point]]]:
     return [(kind, name, sorted(some, key=lambda p: p.x)) for kind, name, some in groups if some]
 
 
+def _namable(some: Sequence[Point]) -> bool:
+    """Whether the names of so many trials fit beside their dots: long ones, as Ray's, only where there are few."""
+    return sum(max(len(p.trial), 3) for p in some) <= 3 * MOST_NAMES
+
+
 def draw(it: Front) -> Figure:
     """The front in the accent colour with its trials' names, the others hollow; crosses break a constraint."""
     if it.note:
         return canvas.empty(it.note)
     figure = canvas.plot()
     for kind, name, some in _groups(it)[::-1]:
-        named = kind == "front" and len(some) <= MOST_NAMES
+        named = kind == "front" and _namable(some)
         line: dict[str, Any] = {"shape": it.step, "color": style.ACCENT, "width": 1.5} if it.step else {}
         figure.add_scatter(
             x=[p.x for p in some], y=[p.y for p in some], name=name,
@@ -148,7 +154,7 @@ def draw_static(it: Front) -> StaticFigure:
             if it.step:
                 axes.step(x, y, where="post" if it.step == "hv" else "pre", color=style.ACCENT, lw=1.5)
             axes.scatter(x, y, s=65, color=style.ACCENT, label=name, zorder=3)
-            for point, left in zip(some, _on_the_left(it, some), strict=True) if len(some) <= MOST_NAMES else ():
+            for point, left in zip(some, _on_the_left(it, some), strict=True) if _namable(some) else ():
                 axes.annotate(
                     canvas.cut(point.trial, 20) + " (knee)" * (point.trial == it.knee),
                     (point.x, point.y),

@@ -272,7 +272,7 @@ def _narrowed(effect: Effect, setting: Setting, cut: Cut, everywhere: bool) -> s
     )
     return (
         f"{whose} in {good}; the {cut.gone.trials} trials outside were behind in {cut.gone.behind:.0%} of all pairs "
-        f"(p = {style.number(effect.adjusted)})"
+        f"(that it matters: p = {effect.adjusted:.2g})"
     )
 
 

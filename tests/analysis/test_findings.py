@@ -238,7 +238,10 @@ def test_short_runs_and_equal_scores_give_a_report(count: int) -> None:
 
 def test_the_lead_is_measured_by_what_luck_gives() -> None:
     run = search(TRUTHS["nothing"][0], 12, 0)
-    assert any("one standard deviation of the noise of 1,000 validation images is" in t for t in facts.facts(run))
+    assert any(
+        "By the noise of 1,000 validation images, two results of one configuration differ by up to" in t
+        for t in facts.facts(run)
+    )
     short = run.epochs[run.epochs["epoch"] == 1]  # no images counted, no jitter
     assert any("not known what luck gives" in t for t in facts.facts(replace(run, run={}, epochs=short)))
 

@@ -192,8 +192,8 @@ def test_a_map_holds_the_surface_with_the_setting_of_few_values_upwards() -> Non
         assert np.abs(np.array([y for _, y in one.dots]) - [1, 2, 3, 3]).max() <= 0.2
     said = [one.said for one in pairs.compute(results, (across, upright, weak)).maps]
     assert said == [
-        "25% of all differences; at most 1 of 200 shuffles gave as much",
-        "25% of all differences; 30% of the shuffles gave as much", "no more than chance",
+        "25% of all differences, p ≤ 0.005",
+        "25% of all differences, p = 0.3", "no more than chance",
     ]  # fmt: skip
 
 

@@ -230,6 +230,7 @@ def test_a_front_is_shown_where_trials_cost_something_and_its_growth_where_the_r
     tmp_path: Path,
 ) -> None:
     one = make(tmp_path, goal=Goal(BOTH.objectives[:1]))
+    one = replace(one, trials=one.trials.assign(seconds=[6.0, 3.0, 7.0]))
     free = replace(one, trials=one.trials.assign(seconds=1.0))
     two, costs, alone = (write(run) for run in (make(tmp_path, goal=BOTH), one, free))
     fronts = [{"pareto", "hypervolume"} & set(json.loads(page.data["figures"])) for page in (two, costs, alone)]
@@ -367,3 +368,30 @@ def test_the_overview_links_to_reports_that_are_there(tmp_path: Path) -> None:
     assert [a["href"] for tag, a in page.elements if tag == "a"] == ["a%20b/report/report.html"]
     assert EVIL in page.text
     assert "No run yet" in Page(overview.write([], tmp_path / "new" / "index.html")).text
+
+
+# ---------------------------------------------------------------- where it may be written
+
+
+def test_a_report_does_not_go_through_links_of_the_run(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    results = make(tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "report").symlink_to(outside)
+    with pytest.raises(ValueError, match="is a link, which a report does not follow"):
+        report.write(results)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "figures").symlink_to(outside)
+    with pytest.raises(ValueError, match="is a link"):
+        report.write(results, tmp_path / "out")
+    assert not list(outside.iterdir())
+
+
+def test_a_report_does_not_go_among_the_trials(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="belongs to the trials of the run"):
+        report.write(make(tmp_path), tmp_path / "trials" / "report")
+
+
+def test_where_all_trials_failed_it_is_said_at_the_head(tmp_path: Path) -> None:
+    assert "Every trial diverged or failed" in write(make(tmp_path, ("diverged", "diverged"))).text
