@@ -239,3 +239,8 @@ def test_it_needs_neither_torch_nor_ray_nor_optuna(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "set()\n"
+
+
+def test_a_grace_beyond_the_training_is_refused(call: Call) -> None:
+    code, _, err = call("whatif", FIXTURES / "hypertune_digits", "--scheduler", "asha", "--grace", 100)
+    assert code == 2 and "--grace 100: trials train for" in err

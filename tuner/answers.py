@@ -202,6 +202,8 @@ def whatif(
     if why := hindsight.refusal(record, results):
         print_json({"run": str(results.path), "sentences": [why]}) if as_json else typer.echo(f"{results.name}: {why}")
         return
+    if grace and grace >= record.full:
+        raise BadInput(f"--grace {grace}: trials train for {record.full} epochs: a scheduler stops none before that")
     with hindsight.progress() as tell:
         answer = search.compare(record, [chosen] if chosen else search.settings(record, own), own, tell)
     said = hindsight.sentences(answer, record, results)

@@ -133,7 +133,9 @@ def _reason(n: int, first: int, runs: Sequence[Results], names: Sequence[str]) -
     why = []
     if mine[0] != theirs[0]:
         data, other = (runs[i].run["data"].get("dataset", "?") for i in (n, first))
-        why.append(f"other images ({data}, not {other})" if data != other else "other images")
+        why.append(
+            f"other images ({data}, not {other})" if data != other else f"other images of {data}, by seed or subset"
+        )
     elif mine[2:4] != theirs[2:4] and all(map(str.isdecimal, (*mine[2:4], *theirs[2:4]))):
         sizes = [f"{int(key[2]):,} to train on and {int(key[3]):,} to validate on" for key in (mine, theirs)]
         why.append(f"the same images, but another number of them: {sizes[0]}, not {sizes[1]}")

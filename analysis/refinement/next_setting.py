@@ -295,8 +295,11 @@ def _dropped(setting: Setting, effect: Effect, gone: Mapping[float, Beaten]) -> 
 def _old(seen: Evidence, parameter: Parameter) -> str:
     if parameter.kind == "choice":
         return words({"choice": list(parameter.choices)})
-    ends = (_number(parameter, parameter.low), _number(parameter, parameter.high))
-    return words(_distribution(parameter, *ends, seen.rules.steps.get(parameter.name)))
+    low, high = (_number(parameter, end) for end in (parameter.low, parameter.high))
+    if seen.results.kind == "ray":  # which stores no space: these are the ends of what was tried
+        low, high = (float(f"{end:.3g}") for end in (low, high))
+        return f"tried {words(_distribution(parameter, low, high, None))}"
+    return words(_distribution(parameter, low, high, seen.rules.steps.get(parameter.name)))
 
 
 def _distribution(parameter: Parameter, low: float, high: float, step: float | None) -> dict[str, Any]:
