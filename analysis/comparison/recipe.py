@@ -77,7 +77,7 @@ def schedule(config: Mapping[str, Any]) -> str:
         return _foreign(config, "sched")
     found = train.get("schedule")
     if not isinstance(found, Mapping):
-        return UNKNOWN if found is None else str(found)
+        return UNKNOWN if found is None else _listed([str(found)])
     warmup = found.get("warmup")
     return _listed([str(found.get("name", "?")), f"warmup {value(warmup)}" if warmup else ""])
 
