@@ -149,7 +149,7 @@ def read(folder: Folder, metric: str | None = None, mode: Mode | None = None) ->
 
 def is_alive(newest: float) -> bool:
     """Whether a run with this last sign of life, in seconds since 1970, is taken as running."""
-    return abs(time.time() - newest) < ALIVE
+    return bool(abs(time.time() - newest) < ALIVE)  # of a NumPy number too
 
 
 def _read_snapshot(folder: Folder) -> _Snapshot:
