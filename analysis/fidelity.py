@@ -29,12 +29,6 @@ def curves(results: Results) -> pd.DataFrame:
     return table.ffill(axis=1).where(reached)
 
 
-def at_epoch(results: Results, epoch: int) -> pd.Series[float]:
-    """Each trial's value at `epoch`; NaN for a trial that did not get there: it cannot be compared."""
-    table = curves(results)
-    return table[epoch] if epoch in table.columns else pd.Series(np.nan, index=table.index, dtype=float)
-
-
 def order(results: Results) -> list[str]:
     """Trials from best to worst by what they have to show: the best value that each reached, at whatever epoch.
 

@@ -293,23 +293,3 @@ def _range(low: float, high: float) -> str:
 
 def _first_up(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """Findings as plain values; NaN as None."""
-
-    def plain(finding: Finding) -> dict[str, Any]:
-        evidence = {
-            k: None if isinstance(v, float) and math.isnan(v) else v for k, v in finding.evidence._asdict().items()
-        }
-        return {
-            "kind": finding.kind, "text": finding.text, "strength": finding.strength,
-            "settings": list(finding.settings), "evidence": evidence,
-        }  # fmt: skip
-
-    return {
-        "findings": [plain(f) for f in report.findings],
-        "made_no_difference": [plain(f) for f in report.made_no_difference],
-        "not_told": list(report.not_told),
-        "facts": list(report.facts),
-    }

@@ -208,7 +208,7 @@ def test_two_ticked_rows_are_compared(page: Any, results: Results) -> None:
 def test_unequal_lengths_are_compared_at_the_last_epoch_of_both(page: Any, results: Results) -> None:
     for trial in ("007", "008"):
         tick(page, trial)
-    at = fidelity.at_epoch(results, 2)
+    at = fidelity.curves(results)[2]
     metric = style.metric(results)
     expected = f"At epoch 2, the last that both have: {metric.text(at['007'])} → {metric.text(at['008'])}."
     assert expected in page.locator(".against").inner_text()

@@ -101,13 +101,6 @@ def test_curves_bridge_gaps_and_end_where_the_trial_did() -> None:
     assert b[:2] == [0.5, 0.4] and math.isnan(b[2]) and math.isnan(b[3])
 
 
-def test_at_epoch_leaves_out_who_did_not_get_there() -> None:
-    run = race({"a": ("finished", [0.2, 0.1]), "b": ("stopped", [0.5])})
-    assert fidelity.at_epoch(run, 2)["a"] == 0.1
-    assert math.isnan(fidelity.at_epoch(run, 2)["b"])
-    assert fidelity.at_epoch(run, 9).isna().all()
-
-
 def test_a_spread_keeps_the_first_and_the_last() -> None:
     ranked = [str(i) for i in range(100)]
     assert fidelity.spread(ranked, 5) == ["0", "25", "50", "74", "99"]

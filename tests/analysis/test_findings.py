@@ -19,9 +19,10 @@ from scipy import stats
 from analysis import effects as tested
 from analysis import facts, fidelity
 from analysis.effects import ALARM, effects, groups, holm, independence
-from analysis.findings import as_json, findings
+from analysis.findings import findings
 from analysis.folders.parameters import Parameter
 from analysis.interactions import interactions
+from analysis.page.findings_json import findings_json
 from analysis.results import Results
 from analysis.settings import settings
 
@@ -181,7 +182,8 @@ def test_below_ten_trials_nothing_is_claimed() -> None:
 
 
 def test_every_finding_says_its_test_number_effect_and_p() -> None:
-    plain = as_json(found("three", 150))
+    run = search(TRUTHS["three"][0], 150, 0)
+    plain = findings_json(run, findings(run))
     assert plain["findings"] and json.dumps(plain, allow_nan=False)
     for finding in plain["findings"]:
         evidence = finding["evidence"]
@@ -190,7 +192,8 @@ def test_every_finding_says_its_test_number_effect_and_p() -> None:
 
 
 def test_the_same_run_gives_the_same_report() -> None:
-    assert as_json(found("three", 40)) == as_json(found("three", 40))
+    run = search(TRUTHS["three"][0], 40, 0)
+    assert findings_json(run, findings(run)) == findings_json(run, findings(run))
 
 
 # ---------------------------------------------------------------- conditions, odd runs
