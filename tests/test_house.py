@@ -17,13 +17,14 @@ MAY = {
     "tuner.search": {"tuner.spec"},
     "tuner.records": {"tuner.spec"},
     "tuner.runner": {"tuner.search", "tuner.training", "tuner.spec", "tuner.records"},
+    "tuner.delivery": {"tuner.training", "tuner.spec", "tuner.records"},
     "analysis": set[str](),
 }
 OPEN = {"tuner", "tuner.errors"}
 # package -> the only rooms that may import it
 ONLY = {
     "ray": {"tuner.runner"},
-    "torch": {"tuner.training", "tuner.runner"},
+    "torch": {"tuner.training", "tuner.runner", "tuner.delivery"},
     "torchvision": {"tuner.training"},
     "optuna": {"tuner.search", "analysis"},
     "pandas": {"analysis"},
@@ -31,7 +32,23 @@ ONLY = {
     "seaborn": {"analysis"},
     "ruamel": {"tuner.spec"},
 }
-HEAVY = {"torch", "torchvision", "ray", "optuna", "pandas", "plotly", "seaborn", "matplotlib", "sklearn", "scipy"}
+HEAVY = {
+    "onnx",
+    "onnxruntime",
+    "torchao",
+    "captum",
+    "pytorch_grad_cam",
+    "torch",
+    "torchvision",
+    "ray",
+    "optuna",
+    "pandas",
+    "plotly",
+    "seaborn",
+    "matplotlib",
+    "sklearn",
+    "scipy",
+}
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tuner import __version__, answers, drafting
+from tuner import __version__, answers, drafting, proving, shipping
 from tuner.errors import BadInput, HypertuneError
 from tuner.terminal import OUT, Json, Sets, newest, print_json, show
 
@@ -244,6 +244,8 @@ LOOK = 2.0
 
 for command in (
     *(answers.analyze, answers.compare, answers.whatif, answers.refine, answers.runs),
+    *(proving.evaluate, proving.explain, proving.predict, proving.latency),
+    *(shipping.export, shipping.eject, shipping.compress, shipping.ensemble),
     *(drafting.validate, drafting.preview, drafting.lr_find, drafting.spaces, drafting.new, drafting.fields),
 ):
     app.command()(command)

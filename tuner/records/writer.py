@@ -270,7 +270,7 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str | bytes) -> None:
     """Write a file so that a reader or a crash sees the old one or the new one, never a part.
 
     Raises:
@@ -283,7 +283,7 @@ def write_whole(path: Path, text: str) -> None:
             temporary.unlink(missing_ok=True)  # what a crash left, or a link to elsewhere
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | FLAGS, 0o644)
             try:
-                _put(descriptor, text.encode(errors="backslashreplace"))
+                _put(descriptor, text if isinstance(text, bytes) else text.encode(errors="backslashreplace"))
             finally:
                 os.close(descriptor)
             temporary.replace(path)
