@@ -16,7 +16,7 @@ Colours = Annotated[tuple[float, ...], Items]
 
 
 class Origin(Section):
-    """Where a model comes from. value: the metric on validation images at `epoch`; train: images that it learned from."""
+    """Where a model comes from. value: the metric on validation images at `epoch`; train: images it learned from."""
 
     run: str = ""
     trial: str = ""
@@ -41,8 +41,8 @@ class File(Section):
 class About(Section):
     """Everything but the weights. mean, std: per channel, on a scale of 0 to 1, as training normalised its images.
 
-    model: the section of the space file that builds the network. settings: the `train` section, and `data` without where
-    the images lay. resize: how an image of another shape becomes `image_size` squared. notes: what was done to the
+    model: the section of the space file that builds the network. settings: the sections `train`, and `data` without
+    where the images lay. resize: how an image of another shape becomes `image_size` squared. notes: what was done to the
     model after its training, in sentences.
     """
 
