@@ -228,8 +228,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def safe(text: Any) -> str:
-    """Text that Plotly draws as it is: its labels understand a little HTML."""
-    return html.escape(str(text), quote=False)
+    """Text that Plotly draws as it is: its labels understand a little HTML, and its legends templates such as %{x}."""
+    return html.escape(str(text), quote=False).replace("%{", "%&#123;")
 
 
 class Metric(NamedTuple):

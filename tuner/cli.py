@@ -64,6 +64,9 @@ def run(
     resume_if_exists: Annotated[
         bool, typer.Option("--resume-if-exists", help="go on with the run of this name where there is one")
     ] = False,
+    finalize: Annotated[
+        bool, typer.Option("--finalize", help="then train the best again and open the test images, as `finalize` does")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and stop")] = False,
     as_json: Json = False,
 ) -> None:
@@ -89,7 +92,7 @@ def run(
     if resume_if_exists and (taken / "run.json").exists() and not dry_run:
         from tuner.spec.wish import Wish
 
-        go_on(taken, Wish(space=space_file, sets=tuple(all_sets)), as_json=as_json)
+        go_on(taken, Wish(space=space_file, sets=tuple(all_sets)), finalize=finalize, as_json=as_json)
         return
 
     from tuner.records import writer
@@ -110,7 +113,7 @@ def run(
         console.print(f"{show(taken)} is {word} and stays as it is; this is a new run", soft_wrap=True)
         if old != "running":
             console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
-    finish(perform(plan, folder, console, enough=enough, known=known, as_json=as_json), as_json)
+    finish(perform(plan, folder, console, enough=enough, known=known, as_json=as_json), as_json, finalize=finalize)
 
 
 def enough(values: Sequence[float], **told: Any) -> str:
@@ -175,7 +178,7 @@ def resume(
     go_on(path.absolute(), wish, changed_data=changed_data, as_json=as_json)
 
 
-def go_on(path: Path, wish: Wish, *, changed_data: bool = False, as_json: bool = False) -> None:
+def go_on(path: Path, wish: Wish, *, changed_data: bool = False, finalize: bool = False, as_json: bool = False) -> None:
     """Open a run folder again and search on."""
     from tuner.records.reader import read_record
     from tuner.records.writer import RunFolder
@@ -183,21 +186,26 @@ def go_on(path: Path, wish: Wish, *, changed_data: bool = False, as_json: bool =
 
     if not path.is_dir():
         raise BadInput(f"no run folder: {show(path)}; `hypertune runs` lists those in results/")
+    if path.parent.name == "final" and (path.parent.parent / "run.json").exists():
+        raise BadInput(f"{show(path)} holds finalists; go on with: hypertune finalize {show(path.parent.parent)}")
     console = make_console(as_json)
     read_record(path)  # says what is wrong before anything is touched
     with RunFolder(path) as folder:
         outcome = resume_run(folder, wish, console, enough=enough, changed_data=changed_data, as_json=as_json)
-    finish(outcome, as_json)
+    finish(outcome, as_json, finalize=finalize)
 
 
-def finish(outcome: Outcome, as_json: bool) -> None:
-    """Leave with the exit code of an outcome."""
+def finish(outcome: Outcome, as_json: bool, *, finalize: bool = False) -> None:
+    """Leave with the exit code of an outcome; finalize: deliver its winner before, if the search reached its end."""
+    number, final = outcome.signal, dict[str, Any]()
+    if finalize and outcome.status == "finished":
+        final, number = proving.deliver(outcome.path, as_json=as_json)
     if as_json:
         from tuner.runner.told import outcome_json
 
-        print_json(outcome_json(outcome))
-    if outcome.signal:
-        raise typer.Exit(128 + outcome.signal)
+        print_json({**outcome_json(outcome), **({"final": final} if finalize else {})})
+    if number:
+        raise typer.Exit(128 + number)
     if outcome.status == "failed":
         raise typer.Exit(1)
 
@@ -244,7 +252,7 @@ LOOK = 2.0
 
 for command in (
     *(answers.analyze, answers.compare, answers.whatif, answers.refine, answers.runs),
-    *(proving.evaluate, proving.explain, proving.predict, proving.latency),
+    *(proving.finalize, proving.evaluate, proving.explain, proving.predict, proving.latency),
     *(shipping.export, shipping.eject, shipping.compress, shipping.ensemble),
     *(drafting.validate, drafting.preview, drafting.lr_find, drafting.spaces, drafting.new, drafting.fields),
 ):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from tuner.proving import Device, TheModel, TrustCode
-from tuner.terminal import Json
+from tuner.proving import Device, TheModel, TrustCode, chosen
+from tuner.terminal import Json, print_json, print_table, progress, show
 
 Form = Literal["safetensors", "onnx", "torch"]
 
@@ -23,7 +23,23 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a model in forms that others read, each checked against it, with a card that says what it is."""
-    raise NotImplementedError
+    from tuner.delivery import export as exporting
+    from tuner.delivery.model import open_torch
+    from tuner.delivery.place import find_model
+
+    place = find_model(chosen(model))
+    folder = out.absolute() if out else place.folder("export")
+    with progress() as tell:
+        opened = open_torch(place, trust_code=trust_code)
+        exported = exporting.export_model(opened, folder, formats or tuple(exporting.FILES), tell=tell)
+    if as_json:
+        print_json(exporting.as_json(exported, opened))
+    else:
+        typer.echo(f"{opened.about.name}: {opened.about.params:,} parameters")
+        print_table(exporting.HEADS, exporting.table(exported), numbers=(2, 3))
+        typer.echo("\n".join(exporting.foot(exported, show(folder))))
+    if exported.failed:
+        raise typer.Exit(1)
 
 
 def eject(
@@ -32,7 +48,24 @@ def eject(
     as_json: Json = False,
 ) -> None:
     """Write the winner as one plain PyTorch file: network, preprocessing and training loop, nothing of hypertune."""
-    raise NotImplementedError
+    from rich.console import Console
+
+    from tuner.delivery.eject import eject as write
+
+    console = Console(stderr=True, highlight=False)
+    with console.status("writing the file, and trying it") as status:
+        made = write(chosen(path), out, lambda what, done, of: status.update(f"{what}: {done:,} of {of:,}"))
+    if as_json:
+        print_json({
+            "file": str(made.path), "data": made.data and str(made.data), "trial": made.trial, "lines": made.lines,
+            "checked": {"steps": made.steps, "difference": made.difference},
+        })  # fmt: skip
+        return
+    beside = f" and {show(made.data)}" if made.data else ""
+    same = "the very losses" if made.difference == 0 else f"losses within {made.difference:.1e}"
+    typer.echo(f"{made.trial}: {show(made.path)}{beside}, {made.lines} lines of PyTorch")
+    typer.echo(f"checked: {made.steps} steps of it gave {same} of hypertune's own training")
+    typer.echo(f"next     python {show(made.path)}")
 
 
 def compress(

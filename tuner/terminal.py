@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -43,6 +45,33 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Se
 def print_json(value: Any) -> None:
     """One JSON object on stdout."""
     typer.echo(json.dumps(value, ensure_ascii=False, indent=1))
+
+
+PATIENCE = 2.0
+"""Seconds before a bar is shown."""
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on stderr for what takes longer than two seconds; tell it (what is done, how much of it, of how much)."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    began = time.monotonic()
+    console = Console(stderr=True)
+    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+    task = bar.add_task("")
+
+    def tell(what: str, done: int, of: int) -> None:
+        if time.monotonic() - began > PATIENCE:
+            bar.start()
+        bar.update(task, description=what, completed=done, total=of)
+
+    try:
+        yield tell
+    finally:
+        if bar.live.is_started:  # else it would leave an empty line
+            bar.stop()
 
 
 def newest() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from analysis import style
@@ -49,13 +49,22 @@ def sheet(width: float, height: float) -> tuple[StaticFigure, Axes]:
 
 
 def panels(
-    width: float, height: float, rows: int, columns: int, *, same_y: bool = False
+    width: float,
+    height: float,
+    rows: int,
+    columns: int,
+    *,
+    same_y: bool = False,
+    heights: Sequence[float] | None = None,
 ) -> tuple[StaticFigure, list[Axes]]:
-    """The same with several pairs of axes, row by row; with `same_y` they share one scale upwards."""
+    """The same with several pairs of axes, row by row; with `same_y` they share one scale upwards.
+
+    heights: of the rows, relative to each other.
+    """
     from matplotlib.figure import Figure as StaticFigure
 
     figure = StaticFigure(figsize=(width, height), layout="constrained")
-    made = list(figure.subplots(rows, columns, sharey=same_y, squeeze=False).flat)
+    made = list(figure.subplots(rows, columns, sharey=same_y, squeeze=False, height_ratios=heights).flat)
     for axes in made:
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

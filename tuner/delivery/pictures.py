@@ -19,7 +19,8 @@ from tuner.errors import BadInput, Problem
 from tuner.records.reader import read_record
 from tuner.spec.data import Data
 from tuner.training.arrays import npz
-from tuner.training.datasets import name_images, open_dataset, open_test, prepare
+from tuner.training.dataset import Dataset
+from tuner.training.datasets import Prepared, name_images, open_dataset, open_test, prepare
 from tuner.training.decode import Items, decode_all
 from tuner.training.folder import scan
 from tuner.training.stream import Pixels
@@ -58,19 +59,9 @@ def open_split(place: Place, about: About, split: Split, why: str, progress: Pro
     Raises:
         BadInput: the model lies outside a run, or the images are not those that it was trained with.
     """
-    if place.run is None:
-        raise BadInput(f"{place.path} lies in no run, so its images are not known; name some with --data FOLDER")
-    run = read_record(place.run).run
-    said, seed = run.get("data") or {}, (run.get("seeds") or {}).get("split", 0)
-    data = read_data(about.settings.get("data") or {}, said.get("root"), place)
-    prepared = prepare(data, seed, progress=progress)
-    if about.origin.fingerprint and prepared.facts.fingerprint != about.origin.fingerprint:
-        raise BadInput(
-            f"the images of {place.run.name} are not those that {about.name} was trained with "
-            f"(fingerprint {about.origin.fingerprint}, now {prepared.facts.fingerprint}); "
-            "put them back, or name new ones with --data"
-        )
+    data, prepared, seed = _prepare(place, about, progress, validation=split == "validation")
     if split == "test":
+        assert place.run is not None  # else it would have been refused
         looks = note_look(place.run, about.name, why)
         pixels, labels = open_test(prepared.folder)
         files = name_images(prepared.folder, "test")
@@ -80,6 +71,37 @@ def open_split(place: Place, about: About, split: Split, why: str, progress: Pro
     files = name_images(prepared.folder, "search")
     names = [files[n] if files else f"{split} {n}" for n in index.tolist()]
     return Pictures(split, Chosen(dataset.images, index), dataset.labels[index], names)
+
+
+def open_run(place: Place, about: About, progress: Progress | None = None) -> Dataset:
+    """The images of the run that a model comes from as its trial had them: to train on, and to validate with.
+
+    Raises:
+        BadInput: as `open_split` with the validation images.
+    """
+    data, prepared, seed = _prepare(place, about, progress, validation=True)
+    return open_dataset(prepared.folder, data, seed)
+
+
+def _prepare(place: Place, about: About, progress: Progress | None, *, validation: bool) -> tuple[Data, Prepared, int]:
+    """The `data` section, the prepared images, the seed of their split; validation: whether those must be unseen."""
+    if place.run is None:
+        raise BadInput(f"{place.path} lies in no run, so its images are not known; name some with --data FOLDER")
+    run = read_record(place.run).run
+    said, seed = run.get("data") or {}, (run.get("seeds") or {}).get("split", 0)
+    data = read_data(about.settings.get("data") or {}, said.get("root"), place)
+    if validation and data.train_on == "all":
+        raise BadInput(
+            f"{about.name} learned from its validation images; judge it on --split test, or on others: --data"
+        )
+    prepared = prepare(data, seed, progress=progress)
+    if about.origin.fingerprint and prepared.facts.fingerprint != about.origin.fingerprint:
+        raise BadInput(
+            f"the images of {place.run.name} are not those that {about.name} was trained with "
+            f"(fingerprint {about.origin.fingerprint}, now {prepared.facts.fingerprint}); "
+            "put them back, or name new ones with --data"
+        )
+    return data, prepared, seed
 
 
 def read_data(said: Mapping[str, Any], root: str | None, place: Place) -> Data:
@@ -98,7 +120,7 @@ class Chosen:
 
     dtype = np.dtype(np.uint8)
 
-    def __init__(self, images: Pixels, index: NDArray[np.int64]) -> None:
+    def __init__(self, images: Pixels | Chosen, index: NDArray[np.int64]) -> None:
         self._images, self._index = images, index
         self.shape = (len(index), *images.shape[1:])
         self.nbytes = int(np.prod(self.shape))

@@ -135,6 +135,18 @@ def read_status(path: Path) -> Status:
     )
 
 
+def rank(path: Path) -> list[Best]:
+    """The best epoch of each trial that has one, repeats left out, the best trial first.
+
+    Raises:
+        BadInput: it is no run folder.
+    """
+    record = read_record(path)
+    goal, _ = _read_goal(record.run)
+    trials = [trial for trial in _fold(record, goal).values() if trial.repeat_of is None and trial.best]
+    return [_epoch(trial, goal) for trial in sorted(trials, key=lambda trial: trial.score, reverse=True)]
+
+
 # ---------------------------------------------------------------- the trials
 
 

@@ -37,6 +37,9 @@ SETTINGS = {
     "RAY_preload_python_modules": "torch",
     "RAY_prestart_worker_first_driver": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's own watch over memory kills workers because of what other programs take, and Tune breaks off at that error
+    # (seen with 2.60). The kernel kills workers first too, by their oom_score_adj, and that is a death like any other.
+    "RAY_memory_monitor_refresh_ms": "0",
 }
 
 FINISH = 12.0
@@ -183,8 +186,9 @@ def describer(plan: Plan, path: Path, conductor: Conductor, home: Path) -> Calla
             "data": str(plan.folder(job.trial.config)),
             "split_seed": plan.space.fixed.seed,
             "folder": str(path / "trials" / job.trial.id),
-            "metric": first.metric,
-            "sign": first.sign,
+            # Nothing is left to validate with where all images are trained on: then the last epoch is the best.
+            "metric": "epoch" if config.data.train_on == "all" else first.metric,
+            "sign": 1 if config.data.train_on == "all" else first.sign,
             "rules": [str(rule) for rule in conductor.goal.rules if not rule.counted],
             "threads": plan.threads,
             "gpu": plan.space.fixed.resources.gpu,

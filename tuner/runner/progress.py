@@ -24,11 +24,14 @@ STOPPING = "stopping after the running epochs; once more to stop at once"
 
 
 class Progress:
-    """Follows a search on a console: a table redrawn in place on a terminal, a line an ended trial elsewhere."""
+    """Follows a search on a console: a table redrawn in place on a terminal, a line an ended trial elsewhere.
 
-    def __init__(self, plan: Plan, console: Console, place: str) -> None:
+    again: the command that goes on with it.
+    """
+
+    def __init__(self, plan: Plan, console: Console, again: str) -> None:
         self._plan = plan
-        self._place = place
+        self._again = again
         self._console = console
         self._live: Live | None = None
         self._ended: list[Trial] = []
@@ -67,7 +70,7 @@ class Progress:
         """Give the terminal back and say the last word; may be called in a signal handler."""
         with contextlib.suppress(OSError):
             self.__exit__()
-            self._console.print(f"{text}; go on with it: hypertune resume {self._place}", soft_wrap=True)
+            self._console.print(f"{text}; go on with it: {self._again}", soft_wrap=True)
 
     def watch(self, conductor: Conductor) -> None:
         """Show the state of the search; draws four times a second at most. A closed pipe ends the showing, no more."""

@@ -139,8 +139,7 @@ def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found
             found.notes.append(f"trial {name} is left out: its params.json is missing or damaged")
             return
         found.notes.append(f"trial {name}: its params.json is missing or damaged; made anew from its parameters")
-        seed = int(fields.get("seed", space.fixed.seed))
-        written = resolve(space, fields["parameters"], seed)
+        written = resolve(space, fields["parameters"], fields.get("seed"))
         conductor.folder.restore_params(name, written.model_dump(mode="json"))
     label, to_the_end = fields.get("label"), bool(fields.get("to_the_end"))
     trial = Trial(

@@ -88,18 +88,38 @@ def perform(
         HypertuneError: with the command that goes on in its text.
     """
     place = show(folder.path)
+    again = f"hypertune resume {place}"
+    outcome = train(plan, folder, console, again, enough=enough, before=before, known=known, as_json=as_json)
+    console.print(outcome_text(outcome, plan, place), soft_wrap=True)
+    return outcome
+
+
+def train(
+    plan: Plan,
+    folder: RunFolder,
+    console: Console,
+    again: str,
+    *,
+    enough: Enough | None = None,
+    before: Before | None = None,
+    known: Knowledge | None = None,
+    as_json: bool = False,
+) -> Outcome:
+    """The same without the words at its end; again: the command that goes on with it.
+
+    Raises:
+        HypertuneError: with that command in its text.
+    """
     check_room(folder.path, plan)
-    console.print(f"writing to {place}\n", style="dim", soft_wrap=True)
+    console.print(f"writing to {show(folder.path)}\n", style="dim", soft_wrap=True)
     try:
         with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
             live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
-            with Progress(plan, live, place) as screen:
-                outcome = run(plan, folder, screen, enough=enough, before=before, known=known)
+            with Progress(plan, live, again) as screen:
+                return run(plan, folder, screen, enough=enough, before=before, known=known)
     except HypertuneError as error:
-        error.add_note(f"go on with it: hypertune resume {place}")
+        error.add_note(f"go on with it: {again}")
         raise
-    console.print(outcome_text(outcome, plan, place), soft_wrap=True)
-    return outcome
 
 
 def check_room(path: Path, plan: Plan) -> None:

@@ -130,9 +130,10 @@ class Job:
     stop_at: int | None = None
 
 
-def resolve(space: Space, parameters: Mapping[str, Any], seed: int) -> TrialConfig:
-    """The configuration of these parameters, trained with this seed."""
-    return space.resolve(lambda p: parameters[p.name]).model_copy(update={"seed": seed})
+def resolve(space: Space, parameters: Mapping[str, Any], seed: int | None) -> TrialConfig:
+    """The configuration of these parameters, trained with this seed; None: with the space's."""
+    config = space.resolve(lambda p: parameters[p.name])
+    return config if seed is None else config.model_copy(update={"seed": seed})
 
 
 def front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:

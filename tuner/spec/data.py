@@ -83,6 +83,10 @@ class Data(Section):
     test_fraction: float = Field(
         0.2, gt=0, lt=1, description="share set apart as test images where the dataset has no test split of its own"
     )
+    train_on: Literal["train", "all"] = Field(
+        "train",
+        description="all: the validation images too, which then say nothing; only `finalize --with-validation` does it",
+    )
     normalize: Literal["auto", "train", "imagenet", "none"] = Field(
         "auto",
         description="mean and deviation: of the training images, or of ImageNet; auto: those that pretrained weights "

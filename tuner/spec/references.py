@@ -61,6 +61,9 @@ def _missing(node: Any, parts: list[str], here: Mapping[str, Plain], deeper: Map
 def check_search(builder: Builder, fixed: SpaceConfig) -> None:
     """Report what the sampler, the scheduler and the budget cannot do with this space."""
     search = fixed.search
+    if "data.train_on" in builder.places or fixed.data.train_on != "train":
+        rule = "a search needs images that it does not train on; leave it out, and finalize --with-validation does it"
+        builder.report(builder.place_of("data.train_on"), f"data.train_on: {rule}")
     if search.sampler.name == "grid":
         _check_grid(builder)
     if search.sampler.name == "cmaes" and len(search.objectives) > 1:

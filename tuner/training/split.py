@@ -54,16 +54,18 @@ def split(labels: NDArray[np.int64], own_validation: int, data: Data, seed: int)
 
     labels: of the images open to the search; the last `own_validation` of them came as a validation split of their
     own, which is then used whole. `data.subset` is drawn first and only from the training images, then
-    `data.val_fraction` of what is left.
+    `data.val_fraction` of what is left; with `data.train_on: all` the validation images are trained on too.
     """
     first_validation = len(labels) - own_validation
     pool = np.arange(first_validation, dtype=np.int64)
     if data.subset is not None:
         pool = pool[stratify(labels[pool], data.subset, seed, "subset", at_least=1 if own_validation else 2)]
     if own_validation:
-        return pool, np.arange(first_validation, len(labels), dtype=np.int64)
-    held_out = stratify(labels[pool], round(len(pool) * data.val_fraction), seed, "validation", leave=1)
-    return pool[~held_out], pool[held_out]
+        train, validation = pool, np.arange(first_validation, len(labels), dtype=np.int64)
+    else:
+        held_out = stratify(labels[pool], round(len(pool) * data.val_fraction), seed, "validation", leave=1)
+        train, validation = pool[~held_out], pool[held_out]
+    return (np.sort(np.concatenate([train, validation])) if data.train_on == "all" else train), validation
 
 
 def find_problems(
