@@ -85,6 +85,17 @@ def test_splits_of_its_own_are_used_as_they_are(root: Path) -> None:
     assert corners(open_test(prepared.folder)[0]).tolist() == [60, 61, 62, 160, 161]
 
 
+def test_validation_images_of_its_own_stay_apart_where_test_images_are_drawn(root: Path) -> None:
+    fill(root.parent / "split" / "val" / "cat", 3, 30)
+    fill(root.parent / "split" / "val" / "dog", 2, 130)
+    root.rename(root.parent / "split" / "train")
+    data = folder(root.parent / "split", test_fraction=0.5)
+    prepared = prepare(data, 0, root.parent / "cache")
+    assert (prepared.facts.train, prepared.facts.validation, prepared.facts.test) == (20, 5, 20)
+    opened = open_dataset(prepared.folder, data, 0)
+    assert corners(opened.images)[opened.validation].tolist() == [30, 31, 32, 130, 131]
+
+
 def test_a_class_may_be_called_train(root: Path) -> None:
     fill(root / "train", 20, first=50)
     assert facts(root).classes == ("cat", "dog", "train")

@@ -80,7 +80,8 @@ def build(folder: Path, source: Source, data: Data, seed: int, progress: Progres
         kept = _choose(pile, found.kept).items
         write_files(folder / f"{name}_files.json", None if isinstance(kept, np.ndarray) else list(kept))
         if name == "search":
-            own = int(found.kept[len(piles.train.labels) :].sum()) if own_validation else 0
+            # The validation images come last; test images may have been taken from those before them.
+            own = int(found.kept[-len(piles.validation.labels) :].sum()) if piles.validation else 0
     if unreadable:
         warnings.append(_judge(unreadable, total))
     known = set(digests["search"])

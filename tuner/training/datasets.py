@@ -20,7 +20,7 @@ from tuner.training.sources import find_source
 from tuner.training.split import find_problems, split
 from tuner.training.stream import Pixels, Streamed, read_files
 
-FORMAT = 3  # of the cache; raise it when the same files would give other pixels or another fingerprint
+FORMAT = 4  # of the cache; raise it when the same files would give other pixels or another fingerprint
 
 
 @dataclass(frozen=True)
