@@ -25,7 +25,7 @@ OPEN = {"tuner", "tuner.errors"}
 ONLY = {
     "ray": {"tuner.runner"},
     "torch": {"tuner.training", "tuner.runner", "tuner.delivery"},
-    "torchvision": {"tuner.training"},
+    "torchvision": {"tuner.training", "tuner.delivery"},
     "optuna": {"tuner.search", "analysis"},
     "pandas": {"analysis"},
     "plotly": {"analysis"},

@@ -1,18 +1,19 @@
-"""Evaluating: what a model is worth, on one screen: the report of its classes, the main numbers, the next command."""
+"""Evaluating: what a model is worth, on one screen: classes, main numbers, the next command; or which of two."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tuner.errors import BadInput
-from tuner.terminal import print_table, progress, show
+from tuner.terminal import print_json, print_table, progress, show
 
 if TYPE_CHECKING:
     from tuner.delivery.evaluate import Evaluation
+    from tuner.delivery.pictures import Split
     from tuner.delivery.place import Place
     from tuner.delivery.scores import Interval
 
@@ -28,49 +29,91 @@ NUMBERS = {
 
 
 def make(
-    path: Path, *, split: str, data: Path | None, out: Path | None, corrupt: bool, device: str, trust_code: bool,
-    command: str,
-) -> tuple[Evaluation, dict[str, Any], Path]:  # fmt: skip
-    """Evaluate a model and write it down; the evaluation, what evaluation.json says, and the page.
+    paths: Sequence[Path], *, split: Split, data: Path | None, out: Path | None, corrupt: bool | None, device: str,
+    trust_code: bool, command: str, as_json: bool,
+) -> Path:  # fmt: skip
+    """Evaluate the first model, write it down and say what it came to; returns the page.
 
     Raises:
         BadInput: the model, the images or the folder.
     """
-    from tuner.delivery.place import find_model
-
-    if data is not None and split == "validation":
-        raise BadInput("--data and --split validation are two kinds of images; leave one out")
-    place = find_model(path)
-    from analysis import Unreadable
     from analysis.evaluation import page
     from tuner.delivery import evaluation_files
     from tuner.delivery.evaluate import evaluate, open_images
     from tuner.delivery.model import open_model
+    from tuner.delivery.place import find_model
 
+    _check_images(split, data)
+    place = find_model(paths[0])
     folder = out.absolute() if out else default_folder(place, split, data)
     evaluation_files.make_ready(folder)
     model = open_model(place, device=device, trust_code=trust_code)
     with progress() as tell:
         pictures = open_images(place, model.about, split, data, command, tell)
-        evaluation = evaluate(model, pictures, corrupt=corrupt, progress=tell)
+        evaluation = evaluate(model, pictures, corrupt=bool(corrupt), progress=tell)
         tell("drawing the page", 0, 1)
         told = evaluation_files.write(evaluation, folder)
-        try:
-            written = page.write(folder)
-        except Unreadable as error:
-            raise BadInput(f"the numbers are written, but there is no page: {error}") from None
-        tell("drawing the page", 1, 1)
-    return evaluation, told, written
+        written = _draw(page.write, folder)
+    if as_json:
+        print_json({**told, "page": str(written)})
+    else:
+        say(evaluation, written)
+    return written
 
 
-def default_folder(place: Place, split: str, data: Path | None) -> Path:
+def compare(
+    paths: Sequence[Path], *, split: Split, data: Path | None, out: Path | None, corrupt: bool | None, device: str,
+    trust_code: bool, command: str, as_json: bool,
+) -> Path:  # fmt: skip
+    """Set two models against each other on the same images and say which is better; returns the page.
+
+    Raises:
+        BadInput: the models, the images or the folder.
+    """
+    from analysis.evaluation import versus_page
+    from tuner.delivery import verdict, versus
+    from tuner.delivery.model import open_model
+
+    _check_images(split, data)
+    first, second = (open_model(path, device=device, trust_code=trust_code) for path in paths)
+    with progress() as tell:
+        found = versus.compare(
+            (first, second), split=split, data=data, out=out and out.absolute(), corrupt=corrupt is not False,
+            why=command, progress=tell,
+        )  # fmt: skip
+        tell("drawing the page", 0, 1)
+        written = _draw(versus_page.write, found.folder)
+    if as_json:
+        print_json({**found.as_json(), "page": str(written)})
+    else:
+        typer.echo("\n".join([*verdict.lines(found), f"page    {show(written)}"]))
+    return written
+
+
+def _check_images(split: Split, data: Path | None) -> None:
+    if data is not None and split == "validation":
+        raise BadInput("--data and --split validation are two kinds of images; leave one out")
+
+
+def _draw(write: Callable[[Path], Path], folder: Path) -> Path:
+    from analysis import Unreadable
+
+    try:
+        return write(folder)
+    except Unreadable as error:
+        raise BadInput(f"the numbers are written, but there is no page: {error}") from None
+    except OSError as error:
+        raise BadInput(f"{error.filename or folder}: {error.strerror}; choose another folder with --out") from None
+
+
+def default_folder(place: Place, split: Split, data: Path | None) -> Path:
     """final/evaluation for the test images; others have folders of their own: the test ones are not opened for them."""
     if data is not None:
         return place.folder(f"evaluation-{data.absolute().stem}")
     return place.folder("evaluation" if split == "test" else f"evaluation-{split}")
 
 
-def tell(evaluation: Evaluation, page: Path) -> None:
+def say(evaluation: Evaluation, page: Path) -> None:
     """Say what it came to, for a person."""
     about, pictures, classes = evaluation.model.about, evaluation.pictures, evaluation.found.classes
     origin = about.origin
@@ -81,7 +124,7 @@ def tell(evaluation: Evaluation, page: Path) -> None:
     if pictures.looks:
         typer.echo(f"looks      {_looks(pictures.looks)}")
     typer.echo()
-    _tell_classes(evaluation)
+    _say_classes(evaluation)
     typer.echo()
     metrics = evaluation.scores.metrics
     rows = [(words, *_span(metrics[name], _percent)) for name, words in SHARES.items() if name in metrics]
@@ -91,7 +134,7 @@ def tell(evaluation: Evaluation, page: Path) -> None:
     for head, text in zip(["confused", *[""] * PAIRS], _confused(evaluation), strict=False):
         typer.echo(f"{head:10} {text}")
     if gap := evaluation.gap:
-        points = f"{100 * gap.difference:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f})"
+        points = "{} points ({} to {})".format(*map(_points, (gap.difference, gap.low, gap.high)))
         typer.echo(f"gap        {_percent(gap.train)} on {gap.images:,} training images: {points}")
     for note in (*evaluation.notes, *pictures.problems):
         typer.echo(f"note       {note}")
@@ -101,7 +144,7 @@ def tell(evaluation: Evaluation, page: Path) -> None:
     typer.echo(f"           hypertune export {named}   to take it along")
 
 
-def _tell_classes(evaluation: Evaluation) -> None:
+def _say_classes(evaluation: Evaluation) -> None:
     """The classification report; of more than 20 classes the 10 with the lowest F1."""
     scores = evaluation.scores
     shown: Sequence[Any] = scores.per_class
@@ -147,3 +190,7 @@ def _span(found: Interval, text: Any) -> tuple[str, str]:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-0.0", "+0.0")

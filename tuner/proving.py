@@ -62,7 +62,7 @@ def evaluate(
         Literal["test", "validation"], typer.Option(help="images of the run; each look at the test images is counted")
     ] = "test",
     data: Annotated[Path | None, typer.Option(help="other images: class folders, .csv or .npz")] = None,
-    out: Annotated[Path | None, typer.Option(help="folder for the pages; default: final/evaluation in the run")] = None,
+    out: Annotated[Path | None, typer.Option(help="folder for the page; default: one in final/ of the run")] = None,
     corrupt: Annotated[
         bool | None, typer.Option(help="under noise, blur, brightness and JPEG too; default: where two are compared")
     ] = None,
@@ -74,19 +74,14 @@ def evaluate(
     """Say what a model is worth on images it has not seen, with intervals; with a second one, which is better."""
     from tuner import evaluating
 
-    chosen_models = models or [newest()]
-    if len(chosen_models) > 2:
-        raise BadInput(f"evaluate takes one model, or two to compare; got {len(chosen_models)}")
-    if len(chosen_models) == 2:
-        raise NotImplementedError
-    evaluation, told, page = evaluating.make(
-        chosen_models[0], split=split, data=data, out=out, corrupt=bool(corrupt), device=device, trust_code=trust_code,
-        command=command_line(),
+    named = models or [newest()]
+    if len(named) > 2:
+        raise BadInput(f"evaluate takes one model, or two to compare; got {len(named)}")
+    work = evaluating.compare if len(named) == 2 else evaluating.make
+    page = work(
+        named, split=split, data=data, out=out, corrupt=corrupt, device=device, trust_code=trust_code,
+        command=command_line(), as_json=as_json,
     )  # fmt: skip
-    if as_json:
-        print_json({**told, "page": str(page)})
-    else:
-        evaluating.tell(evaluation, page)
     if open_page:
         typer.launch(page.absolute().as_uri())
 
@@ -118,15 +113,15 @@ def explain(
     if as_json:
         print_json({"folder": str(folder), "page": str(page), **made})
     else:
-        layer = made["layer"]
+        layer, count = made["layer"], made["data"]["images"]
         read = f" at {layer['name']} ({layer['side']}x{layer['side']} maps)" if layer else ""
-        typer.echo(f"{opened.about.name}: {made['data']['images']} images, {made['method_name']}{read}")
+        typer.echo(f"{opened.about.name}: {count} image{'s' * (count != 1)}, {made['method_name']}{read}")
         heads = ("image", "says", "sure", "truth")
         rows = [(i["name"], i["predicted"], f"{i['confidence']:.1%}", i["truth"] or "") for i in made["images"]]
         shown = 4 if made["data"]["truth"] else 3
         print_table(heads[:shown], [row[:shown] for row in rows], numbers=(2,))
-        for problem in made["data"]["problems"]:
-            typer.echo(f"note   {problem}")
+        for text in (*made["data"]["problems"], *made["notes"]):
+            typer.echo(f"note   {text}")
         typer.echo(f"page   {show(page)}; its pictures lie beside it")
     if open_page:
         typer.launch(page.as_uri())
@@ -143,7 +138,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Label images: the class of each and its probability."""
-    raise NotImplementedError
+    from tuner import predicting
+
+    predicting.make(model, images, top=top, out=out, batch=batch, device=device, trust_code=trust_code, as_json=as_json)
 
 
 def latency(
@@ -167,10 +164,8 @@ def latency(
     target = out.absolute() if out else find_model(paths[0]).folder("latency.json")
     counts = threads or sorted({1, machine["cores"]}) if device == "cpu" else [1]
     with progress() as tell:
-        found = timing.compare(
-            paths, batch or timing.BATCHES, counts, device=device, trust_code=trust_code, tell=tell
-        )
-    told = timing.as_json(found, machine)
+        found = timing.compare(paths, batch or timing.BATCHES, counts, device=device, trust_code=trust_code, tell=tell)
+    told = timing.as_json(found, machine, device)
     target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, json.dumps(told, indent=1) + "\n")
     if as_json:
@@ -178,7 +173,7 @@ def latency(
         return
     typer.echo(f"{machine['cpu']}, {machine['cores']} cores{''.join(f', {gpu}' for gpu in machine['gpus'])}")
     print_table(timing.HEADS, timing.table(found), numbers=range(2, len(timing.HEADS)))
-    typer.echo("".join(f"not run  {text}\n" for text in found.not_run) + f"table    {show(target)}")
+    typer.echo("\n".join([*timing.notes(found, machine["cores"]), f"table    {show(target)}"]))
 
 
 def chosen(path: Path | None) -> Path:

@@ -48,13 +48,10 @@ def eject(
     as_json: Json = False,
 ) -> None:
     """Write the winner as one plain PyTorch file: network, preprocessing and training loop, nothing of hypertune."""
-    from rich.console import Console
-
     from tuner.delivery.eject import eject as write
 
-    console = Console(stderr=True, highlight=False)
-    with console.status("writing the file, and trying it") as status:
-        made = write(chosen(path), out, lambda what, done, of: status.update(f"{what}: {done:,} of {of:,}"))
+    with progress() as tell:
+        made = write(chosen(path), out, tell)
     if as_json:
         print_json({
             "file": str(made.path), "data": made.data and str(made.data), "trial": made.trial, "lines": made.lines,
@@ -62,9 +59,9 @@ def eject(
         })  # fmt: skip
         return
     beside = f" and {show(made.data)}" if made.data else ""
-    same = "the very losses" if made.difference == 0 else f"losses within {made.difference:.1e}"
+    same = "the same losses" if made.difference < 1e-12 else f"losses within {made.difference:.0e}"
     typer.echo(f"{made.trial}: {show(made.path)}{beside}, {made.lines} lines of PyTorch")
-    typer.echo(f"checked: {made.steps} steps of it gave {same} of hypertune's own training")
+    typer.echo(f"checked  its first {made.steps} steps give {same} as hypertune's")
     typer.echo(f"next     python {show(made.path)}")
 
 
@@ -80,7 +77,34 @@ def compress(
     as_json: Json = False,
 ) -> None:
     """Make a model smaller and faster: pruning and int8, each with what it costs in accuracy."""
-    raise NotImplementedError
+    from analysis.evaluation import pareto
+    from tuner.delivery import compress as compressing
+    from tuner.delivery import variants
+    from tuner.delivery.model import open_torch
+    from tuner.delivery.place import find_model
+    from tuner.runner.about import hardware
+
+    place = find_model(chosen(model))
+    folder = out.absolute() if out else place.folder("compressed")
+    with progress() as tell:
+        opened = open_torch(place, device=device, trust_code=trust_code)
+        found = compressing.compress(
+            opened, folder, shares=compressing.SHARES if prune is None else prune, epochs=epochs, tell=tell
+        )
+    told = compressing.as_json(found, opened, hardware())
+    compressing.write(folder, told)
+    figure = pareto.write(folder)
+    if as_json:
+        print_json({**told, "folder": str(folder)})
+        return
+    typer.echo(f"{opened.about.name}: {opened.about.params:,} parameters")
+    print_table(variants.HEADS, variants.table(found.variants), numbers=range(2, 7))
+    typer.echo("".join(f"not made {text}\n" for text in found.not_made) + variants.LEGEND)
+    typer.echo("\n".join(found.summary))
+    typer.echo(f"figure   {show(figure)}")
+    if best := variants.pick(found.variants):
+        file = show(folder / str(best.file))
+        typer.echo(f"next     hypertune evaluate {file}\n         hypertune predict {file} IMAGES")
 
 
 def ensemble(
@@ -91,4 +115,10 @@ def ensemble(
     as_json: Json = False,
 ) -> None:
     """Let the leading trials judge together, and average the weights of those that are alike: gain and cost."""
-    raise NotImplementedError
+    from tuner import ensembling
+
+    told = ensembling.make(chosen(path), most=most, out=out, device=device)
+    if as_json:
+        print_json(told)
+    else:
+        ensembling.tell(told)

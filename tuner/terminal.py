@@ -63,9 +63,11 @@ def progress() -> Iterator[Callable[[str, int, int], None]]:
     task = bar.add_task("")
 
     def tell(what: str, done: int, of: int) -> None:
+        if what != bar.tasks[0].description:  # its own time left
+            bar.reset(task, description=what)
+        bar.update(task, completed=done, total=of)
         if time.monotonic() - began > PATIENCE:
             bar.start()
-        bar.update(task, description=what, completed=done, total=of)
 
     try:
         yield tell

@@ -20,7 +20,6 @@ MOST_CLASSES = 100  # with more, those with the lowest recall are drawn
 MOST_NAMES = 40  # with more classes only every so many names stand on the axes
 LEAST_RED = 0.1  # of a class that the darkest red stands for: where all errors are rarer, all are pale
 NAME = 18  # characters of a name on an axis
-LEAST_SHOWN = 0.005  # of a class's images: less is 0 as a whole percentage, and its cell stays empty
 
 
 class Grid(NamedTuple):
@@ -51,13 +50,8 @@ def grid(evaluation: Evaluation, *, counts: bool = False) -> Grid:
     wrong = np.where(right, 0, np.nan_to_num(values))
     colour = np.where(right, values, -wrong / max(wrong.max(), LEAST_RED))
     colour[np.isnan(shares)] = np.nan
-    texts = [
-        [
-            (f"{int(n):,}" if n else "") if counts else (f"{100 * share:.0f}" if share >= LEAST_SHOWN else "")
-            for n, share in zip(*row, strict=True)
-        ]
-        for row in zip(matrix, shares, strict=True)
-    ]
+    printed = matrix if counts else np.round(100 * np.nan_to_num(shares)).astype(int)
+    texts = [[f"{value:,}" if value else "" for value in row] for row in printed.tolist()]
     return Grid(_names([evaluation.classes[n] for n in some]), colour, matrix, shares, texts)
 
 

@@ -29,11 +29,16 @@ def said(evaluation: Evaluation) -> str:
     if not found:
         return ""
     worst = min(found, key=lambda kind: found[kind][-1].accuracy)
-    last = found[worst][-1]
-    return (
+    first, last = found[worst][0], found[worst][-1]
+    text = (
         f"{style.words(worst).capitalize()} costs most: at strength {last.strength} the accuracy is "
-        f"{100 * last.accuracy:.1f}%, against {100 * (evaluation.accuracy.value or 0):.1f}% on the images as they are."
+        f"{100 * last.accuracy:.1f}%, against {100 * first.accuracy:.1f}% at strength {first.strength}."
     )
+    told = evaluation.corruptions
+    if told and told.images:
+        text += f" Measured on {style.count(told.images, 'image')}"
+        text += f", with the strengths of {canvas.cut(told.strengths_of)}." if told.strengths_of else "."
+    return text
 
 
 def _around(steps: tuple[Strength, ...]) -> tuple[list[float], list[float]]:

@@ -15,8 +15,8 @@ HOW = {
     "gradcam": "Grad-CAM adds up the maps of a layer, each weighed by how much the logit of the class rises with it.",
     "gradcam++": "Grad-CAM++ adds up the maps of a layer, each weighed by where in it the logit of the class rises.",
     "occlusion": (
-        "Occlusion hides a square of the image at a time in grey: where the probability of the class falls most, the "
-        "evidence is strongest."
+        "Occlusion hides a square of the image at a time in grey: where the odds of the class fall most, there is the "
+        "strongest evidence."
     ),
 }
 
@@ -48,6 +48,7 @@ def render(said: Mapping[str, Any]) -> str:
         lead=_lead(said, [len(found) for _, found, _ in columns]),
         how=HOW[said["method"]],
         where=_where(said),
+        notes=said["notes"],
         scale=", ".join(said["scale"]),
         columns=columns if said["data"]["truth"] else [],
         unknown=[i for i in images if i["right"] is None],
@@ -74,7 +75,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _lead(said: Mapping[str, Any], shown: list[int]) -> str:
     data, count = said["data"], len(said["images"])
     if not data["truth"]:
-        return f"{style.count(count, 'image')}, what is in them not known."
+        return f"{style.count(count, 'image')} of unknown truth."
     right, wrong = data["right"], data["images"] - data["right"]
     told = [f"{n} of {of:,} {word} ones" for n, of, word in zip(shown, (right, wrong), ("right", "wrong"), strict=True)]
     share = f"{right / data['images']:.1%} of them right"
@@ -102,9 +103,9 @@ def _image(image: Mapping[str, Any]) -> dict[str, Any]:
         if flat
     ]
     notes += [
-        f"{image[name]} falls by up to {fall:.0%}"
-        for name, fall in (("predicted", image["fall"]), ("truth", image.get("fall_truth")))
-        if fall
+        f"odds of {image[name]} divided by up to {by:,.{0 if by >= 10 else 1}f}"
+        for name, by in (("predicted", image["divides"]), ("truth", image.get("divides_truth")))
+        if by
     ]
     return {
         "name": image["name"],

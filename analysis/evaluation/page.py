@@ -39,7 +39,7 @@ METRICS = {
     "weighted_recall": "weighted recall",
     "roc_auc": "ROC AUC",
     "average_precision": "average precision",
-    "ece": "calibration error (ECE) ↓",
+    "ece": "calibration error ↓",
     "brier": "Brier score ↓",
     "loss": "loss ↓",
 }
@@ -132,30 +132,19 @@ def render(evaluation: Evaluation, finals: Finals | None = None) -> str:
         folded=len(evaluation.classes) > MOST_ROWS,
         notes=evaluation.notes,
         small_print=_small_print(evaluation),
-        figures=pages.script_json({name: _plain(figure) for name, figure in drawn.items()}),
+        figures=pages.script_json({name: pages.figure_json(figure) for name, figure in drawn.items()}),
         templates=pages.script_json({theme: style.template(theme) for theme in style.THEMES}),
         plotly=get_plotlyjs(),
     )
 
 
-def _plain(figure: Any) -> Any:
-    """A figure without its template, which the page gives it by the reader's setting."""
-    import json
-
-    from plotly.io.json import to_json_plotly
-
-    plain = figure.to_dict()
-    plain["layout"].pop("template", None)
-    return json.loads(to_json_plotly(plain))
-
-
 def _shown(name: str, kind: Kind, evaluation: Evaluation) -> Shown:
     n = len(evaluation.classes)
-    width = min(640, 130 + 46 * n) if name.startswith("confusion") else 0
+    width = {"confusion": min(840, 130 + 72 * n), "confusion_counts": min(840, 130 + 72 * n), "confused": 460}
     reading = kind.reading
     if name == "confusion" and n > WITH_NUMBERS:
         reading = reading.split(" Numbers are")[0] + " Point at a cell to read it."
-    return Shown(name, kind.title, reading, kind.said(evaluation), width)
+    return Shown(name, kind.title, reading, kind.said(evaluation), width.get(name, 0))
 
 
 # ---------------------------------------------------------------- what it says
@@ -291,10 +280,10 @@ def _error(evaluation: Evaluation, wrong: Wrong) -> Error:
     made = sheet.thumbnail(evaluation, wrong)
     return Error(
         f"data:{made[0]};base64,{base64.b64encode(made[1]).decode()}" if made else "",
-        canvas.cut(wrong.name, 200),
+        canvas.cut(wrong.name, 80),
         canvas.cut(wrong.truth, CUT),
         canvas.cut(wrong.predicted, CUT),
-        percent(wrong.confidence),
+        sheet.sureness(wrong),
         percent(wrong.probability_of_truth),
     )
 
@@ -354,7 +343,7 @@ def _small_print(evaluation: Evaluation) -> list[tuple[str, str]]:
         "parameters": style.number(model.params) if model.params is not None else "",
         "images": evaluation.data.what,
         "looks at the test images": evaluation.data.looks,
-        "judged in": style.duration(seconds) if seconds is not None else "",
+        "took": style.duration(seconds) if seconds is not None else "",
         "versions": ", ".join(f"{name} {version}" for name, version in evaluation.versions.items()),
     }
     return [(key, canvas.cut(str(value), 300)) for key, value in found.items() if value not in (None, "")]

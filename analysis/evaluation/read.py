@@ -149,9 +149,11 @@ class Strength(Struct, frozen=True):
 
 
 class Corruptions(Struct, frozen=True):
-    """Accuracy as images get worse, by the kind of harm."""
+    """Accuracy as images get worse, by the kind of harm; on so many of the images, with strengths as in a benchmark."""
 
     kinds: dict[str, tuple[Strength, ...]] = {}
+    images: int | None = None
+    strengths_of: str = ""
 
 
 class Evaluation(Struct, frozen=True):

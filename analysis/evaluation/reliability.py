@@ -103,7 +103,7 @@ def draw_static(evaluation: Evaluation) -> StaticFigure:
     bins = evaluation.calibration
     if not bins:
         return canvas.empty_static(NOTE)
-    figure, (above, below) = canvas.panels(8, 6.4, 2, 1, heights=(3, 1))
+    figure, (above, below) = canvas.panels(10, 6.4, 2, 1, heights=(3, 1))
     above.plot([0, 100], [0, 100], "--", color=style.PALE, lw=1.5, label="as sure as it should be")
     x, y = [100 * part.confidence for part in bins], [100 * part.accuracy for part in bins]
     above.errorbar(

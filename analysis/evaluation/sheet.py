@@ -35,6 +35,11 @@ def thumbnail(evaluation: Evaluation, wrong: Wrong) -> tuple[str, bytes] | None:
     return "image/jpeg", file.getvalue()
 
 
+def sureness(wrong: Wrong) -> str:
+    """Its confidence: 61.4%, and never 100%, which no model is."""
+    return f"{100 * wrong.confidence:.1f}%" if wrong.confidence < 0.9995 else ">99.9%"
+
+
 def _open(data: bytes | None) -> Image | None:
     """The decoded picture; None where there is none or it is damaged."""
     from PIL import Image
@@ -74,7 +79,7 @@ def draw_static(evaluation: Evaluation) -> StaticFigure:
         for line, text, colour in (
             (0, canvas.cut(wrong.truth, 18), style.THEMES["light"]["text"]),
             (1, f"→ {canvas.cut(wrong.predicted, 16)}", style.ACCENT),
-            (2, f"{100 * wrong.confidence:.1f}% sure", muted),
+            (2, f"{sureness(wrong)} sure", muted),
         ):
             axes.text(left, top + 1.03 + 0.13 * line, text, va="top", fontsize=9, color=colour)
     axes.set(xlim=(-0.02, 1.12 * ACROSS - 0.1), ylim=(1.52 * down, -0.02), aspect="equal")

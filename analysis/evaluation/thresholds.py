@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as StaticFigure
     from plotly.graph_objects import Figure
 
-MEAN = "macro"  # the entry that is no class but the mean of all
 HIGHLIGHTED = 3  # classes that stand out: those that the model ranks worst
 NAME = 16
 
@@ -36,41 +35,38 @@ NOTE = "No curve was measured."
 
 
 class Line(NamedTuple):
-    """A curve as drawn, in percent; colour None: one of many, pale. label is empty where the legend has none."""
+    """A curve as drawn, in percent, and the area under it. colour None: one of many, pale."""
 
     curve: Curve
     x: list[float]
     y: list[float]
     colour: str | None
+    area: float
     label: str
     hover: str
 
 
 def lines(evaluation: Evaluation, which: Which) -> list[Line]:
     """Pale ones first, then the worst classes, the mean last and so on top."""
-    kind = KINDS[which]
+    kind, mean = KINDS[which], evaluation.metrics.get(KINDS[which].score)
     areas = {score.name: getattr(score, kind.score) for score in evaluation.per_class}
-    mean = evaluation.metrics.get(kind.score)
-    areas_of = {**areas, MEAN: areas.get(MEAN, mean.value if mean else None)}
     curves = getattr(evaluation.curves, which)
-    classes = [curve for curve in curves if curve.name != MEAN or MEAN in evaluation.classes]
-    worst = sorted((c for c in classes if areas_of.get(c.name) is not None), key=lambda c: areas_of[c.name])
-    worst = worst[:HIGHLIGHTED] if len(classes) > 2 else classes
+    classes = [curve for curve in curves if curve.name in areas]
+    known = [curve for curve in classes if areas[curve.name] is not None]
+    worst = sorted(known, key=lambda curve: areas[curve.name])[:HIGHLIGHTED]
     colours = {curve.name: style.CATEGORIES[n] for n, curve in enumerate(worst)}
-    drawn = [_line(c, areas_of.get(c.name), kind, colours.get(c.name), c.name) for c in classes]
-    drawn.sort(key=lambda line: line.colour is not None)
-    if len(classes) > 2 and curves and curves[-1].name == MEAN:
-        drawn.append(_line(curves[-1], mean.value if mean else None, kind, style.ACCENT, "mean of all classes"))
-    return drawn
+    drawn = [_line(curve, areas[curve.name], kind, colours.get(curve.name), curve.name) for curve in classes]
+    drawn.sort(key=lambda line: (line.colour is not None, line.area))
+    means = [curve for curve in curves if curve.name not in areas]
+    return drawn + [_line(c, mean.value if mean else None, kind, style.ACCENT, "mean of all") for c in means[:1]]
 
 
 def _line(curve: Curve, area: float | None, kind: Kind, colour: str | None, name: str) -> Line:
     said = "" if area is None else f"{kind.short} {area:.3f}"
     x, y = ([round(100 * v, 2) for v in values] for values in (curve.x, curve.y))
-    short = canvas.cut(name, 19 if colour == style.ACCENT else NAME)
-    return Line(
-        curve, x, y, colour, f"{short}, {said}" if said else short, f"{style.safe(canvas.cut(name, 60))}, {said}"
-    )
+    short, long = canvas.cut(name, NAME), style.safe(canvas.cut(name, 60))
+    end = f", {said}" if said else ""
+    return Line(curve, x, y, colour, 0.0 if area is None else area, short + end, long + end)
 
 
 def draw(evaluation: Evaluation, which: Which) -> Figure:

@@ -51,9 +51,10 @@ def draw(evaluation: Evaluation, which: Which) -> Figure:
     epoch = _delivered(evaluation)
     if epoch is not None:
         figure.add_vline(x=epoch, line={"color": style.PALE, "width": 1.5, "dash": "dot"})
+        place = 0.04 if which == "accuracy" else 0.96  # where the lines are not
         late = epoch > (evaluation.training[0].epoch + evaluation.training[-1].epoch) / 2
         figure.add_annotation(
-            x=epoch, y=0.02, yref="paper", yanchor="bottom", text=f"delivered: epoch {epoch}", showarrow=False,
+            x=epoch, y=place, yref="paper", yanchor="middle", text=f"delivered: epoch {epoch}", showarrow=False,
             xanchor="right" if late else "left", xshift=-5 if late else 5, font={"size": 12},
         )  # fmt: skip
     figure.update_layout(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
@@ -49,7 +48,7 @@ def render(
     from plotly.offline import get_plotlyjs
 
     drawn = {
-        name: _figure_json(FIGURES[name].draw(it))
+        name: pages.figure_json(FIGURES[name].draw(it))
         for name, it in computed.items()
         if not it.note and name != "parallel"
     }
@@ -94,14 +93,6 @@ def _shown(names: Sequence[str], computed: Mapping[str, Any]) -> list[Shown]:
         for name in names
         if name in computed and not computed[name].note
     ]
-
-
-def _figure_json(figure: Any) -> Any:
-    from plotly.io.json import to_json_plotly
-
-    plain = figure.to_dict()
-    plain["layout"].pop("template", None)
-    return json.loads(to_json_plotly(plain))
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

@@ -35,6 +35,15 @@ def script_json(value: Any) -> str:
     return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
+def figure_json(figure: Any) -> Any:
+    """A Plotly figure as plain values, without its template, which the page gives it by the reader's setting."""
+    from plotly.io.json import to_json_plotly
+
+    plain = figure.to_dict()
+    plain["layout"].pop("template", None)
+    return json.loads(to_json_plotly(plain))
+
+
 def put(target: Path, write_to: Callable[[Path], Any]) -> None:
     """Has `write_to` write a file beside `target`, then moves it there."""
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

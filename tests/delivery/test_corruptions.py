@@ -25,7 +25,8 @@ def photographs(channels: int, size: int = 32, count: int = 24) -> Pixels:
     height, width = np.fft.fftfreq(size)[:, None, None], np.fft.fftfreq(size)[:, None]
     frequency = np.hypot(height, width)
     images = np.fft.ifft2(np.fft.fft2(drawn, axes=(1, 2)) / np.maximum(frequency, 1 / size), axes=(1, 2)).real
-    return np.clip(110 + 45 * images / images.std(), 0, 255).astype(np.uint8)
+    pixels: Pixels = np.clip(110 + 45 * images / images.std(), 0, 255).astype(np.uint8)
+    return pixels
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -85,9 +86,8 @@ def test_strengths_are_those_made_for_images_of_that_size(size: int, name: str) 
     assert strengths(size).name == name
 
 
-def test_curves_count_the_right_answers_under_each_corruption(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures = open_split(model.place, model.about, "train", "test")
-    monkeypatch.setattr(corruptions, "MOST_IMAGES", 10**6)
+def test_curves_count_the_right_answers_under_each_corruption(model: Model) -> None:
+    pictures = open_split(model.place, model.about, "validation", "test")
     told: list[tuple[int, int]] = []
     (found,) = curves([model], [pictures], progress=lambda done, count: told.append((done, count)))
     said = found.as_json()
@@ -96,7 +96,7 @@ def test_curves_count_the_right_answers_under_each_corruption(model: Model, monk
     worse = corrupt("noise", 5, np.asarray(pictures.pixels[np.arange(len(pictures))]))
     right = (model.logits(worse).argmax(1) == pictures.labels).mean()
     last = said["kinds"]["noise"][5]
-    assert last["accuracy"] == pytest.approx(right) and last["low"] < right < last["high"]
+    assert last["accuracy"] == pytest.approx(right) and last["low"] < right <= last["high"] < last["low"] + 0.4
 
 
 def test_of_many_images_the_same_few_are_taken_by_class(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

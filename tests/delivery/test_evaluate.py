@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +16,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn import metrics as sk
 
-from tuner.delivery import curves, looks
+from tuner import evaluating
+from tuner.delivery import curves, looks, scores
 from tuner.delivery.evaluate import evaluate
 from tuner.delivery.evaluation_files import to_csv, write
 from tuner.delivery.model import Model, open_torch, save_model
+from tuner.delivery.paired import wilson
 from tuner.delivery.pictures import open_split
-from tuner.delivery.predictions import Predictions
+from tuner.delivery.predictions import Predictions, batches
 from tuner.delivery.ranks import areas
-from tuner.delivery.scores import score
+from tuner.delivery.scores import Interval, score
 from tuner.delivery.wrong import find_wrong
 from tuner.training import metrics
 
@@ -98,24 +102,39 @@ def test_the_same_predictions_have_the_same_intervals(found: Predictions) -> Non
     assert score(found).metrics == score(found).metrics != score(found, seed=1).metrics
 
 
+def test_fewer_resamples_of_ranks_are_said(found: Predictions, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = score(found)
+    monkeypatch.setattr(scores, "RANKED", 150 * found.logits.size)
+    fewer = score(found)
+    assert not every.notes and "rest on 150 resamples" in fewer.notes[-1]
+    assert fewer.metrics["roc_auc"] != every.metrics["roc_auc"] and fewer.metrics["loss"] == every.metrics["loss"]
+
+
+def test_all_right_is_no_certainty() -> None:
+    made = score(predict(np.arange(60) % 3, 3, skill=50), resamples=50)
+    recall = made.per_class[0].recall
+    assert made.metrics["accuracy"] == (1, *wilson(60, 60)) and made.metrics["accuracy"].low < 0.95
+    assert recall == made.per_class[0].precision == (1, *wilson(20, 20))
+
+
 def test_a_class_never_predicted_has_precision_0_and_is_named(found: Predictions) -> None:
     logits = found.logits.copy()
     logits[:, 2] = -50
-    scores = score(Predictions(logits, found.labels, found.names, found.classes), resamples=50)
-    assert scores.per_class[2].precision == (0, 0, 0) and "Never predicted: c." in scores.notes[0]
+    made = score(Predictions(logits, found.labels, found.names, found.classes), resamples=50)
+    assert made.per_class[2].precision == (0, 0, 0) and "Never predicted: c." in made.notes[0]
 
 
 def test_a_class_without_images_has_no_recall_and_is_named() -> None:
-    scores = score(predict(np.repeat([0, 1], 50), 4), resamples=50)
-    row = scores.per_class[3]
+    made = score(predict(np.repeat([0, 1], 50), 4), resamples=50)
+    row = made.per_class[3]
     assert row.images == 0 < row.predicted and row.precision and row.precision.value == 0
-    assert row.recall is row.f1 is row.roc_auc is None and "No image of c, d." in scores.notes[0]
+    assert (row.recall, row.f1, row.roc_auc) == (None, None, None) and "No image of c, d." in made.notes[0]
 
 
 def test_of_one_class_alone_there_is_no_auc() -> None:
-    scores = score(predict(np.zeros(40, dtype=np.int64), 3), resamples=50)
-    assert not {"roc_auc", "average_precision", "top3_accuracy"} & set(scores.metrics)
-    assert "there is no ROC AUC" in scores.notes[-1]
+    made = score(predict(np.zeros(40, dtype=np.int64), 3), resamples=50)
+    assert not {"roc_auc", "average_precision", "top3_accuracy"} & set(made.metrics)
+    assert "there is no ROC AUC" in made.notes[-1]
 
 
 # ---------------------------------------------------------------- what figures show
@@ -137,9 +156,9 @@ def test_calibration_bins_add_up_to_the_calibration_error(found: Predictions) ->
 
 def test_curves_are_thinned_but_keep_their_area() -> None:
     found = predict(np.random.default_rng(0).integers(3, size=9_000), 3)
-    made, scores = curves.roc(found), score(found, resamples=2)
+    made, rows = curves.roc(found), score(found, resamples=2).per_class
     assert [each.name for each in made] == ["macro", "a", "b", "c"] and max(len(each.x) for each in made) <= 200
-    for each, row in zip(made[1:], scores.per_class, strict=True):
+    for each, row in zip(made[1:], rows, strict=True):
         assert np.trapezoid(each.y, each.x) == pytest.approx(row.roc_auc, abs=2e-3)
 
 
@@ -197,11 +216,26 @@ def test_the_gap_is_that_to_the_training_images_and_unknown_outside_a_run(run: P
     pictures = open_split(model.place, model.about, "validation", "test")
     gap = evaluate(model, pictures).gap
     train = open_split(model.place, model.about, "train", "test")
-    right = model.logits(train.pixels[:]).argmax(axis=1) == train.labels
+    right = model.logits(np.concatenate([*batches(train)])).argmax(axis=1) == train.labels
     assert gap and gap.images == len(train) and gap.train == right.mean()
     assert gap.low <= gap.difference == gap.train - gap.here <= gap.high
     save_model(tmp_path, model)
     assert evaluate(open_torch(tmp_path), pictures).gap is None
+
+
+def test_a_delivered_model_has_the_epochs_of_its_own_training(run: Path) -> None:
+    model = open_torch(run / "trials" / "001")
+    origin = model.about.origin.model_copy(update={"seed": 77})
+    save_model(run / "final" / "model", model)
+    images = open_split(model.place, model.about, "validation", "test")
+    assert len(evaluate(open_torch(run), images).training) == 6
+    save_model(run / "final" / "model", replace(model, about=model.about.model_copy(update={"origin": origin})))
+    assert evaluate(open_torch(run), images).training == []
+    finalists = shutil.copytree(run, run / "final" / "finalists", ignore=shutil.ignore_patterns("final"))
+    events = finalists / "events.jsonl"
+    asked = events.read_text().replace('{"train.optimizer.lr": 0.05}', '{"finalist": "001", "seed": 77}')
+    events.write_text(asked)
+    assert len(evaluate(open_torch(run), images).training) == 3  # the epochs of trial 003 there
 
 
 # ---------------------------------------------------------------- the command
@@ -234,6 +268,24 @@ def test_validation_and_other_images_leave_the_test_images_and_their_page_alone(
     assert looks.count_looks(run) == 0 and not (run / "final" / "evaluation").exists()
 
 
+@pytest.mark.slow
+def test_two_models_are_set_against_each_other(run: Path, call: Call) -> None:
+    trials = [run / "trials" / name for name in ("001", "003")]
+    code, out, _ = call("evaluate", *trials, "--split", "validation", "--no-corrupt", "--json")
+    told = json.loads(out)
+    assert code == 0 and [each["trial"] for each in told["models"]] == ["001", "003"] and told["robustness"] is None
+    assert Path(told["page"]).is_file()
+
+
+def test_of_many_classes_the_worst_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = open_torch(run)
+    made = evaluate(model, open_split(model.place, model.about, "validation", "test"))
+    rows = [replace(made.scores.per_class[0], name=f"c{n}", f1=Interval(n / 30, 0, 1)) for n in range(30)]
+    evaluating.say(replace(made, scores=replace(made.scores, per_class=tuple(rows))), run / "index.html")
+    out = capsys.readouterr().out
+    assert "10 classes with the lowest F1 of 30" in out and "c9 " in out and "c10 " not in out
+
+
 def test_what_cannot_be_evaluated_is_refused_before_the_test_images_are_opened(run: Path, call: Call) -> None:
     (run / "file").write_text("")
     for words, said in (
@@ -255,3 +307,10 @@ def test_a_model_whose_answers_are_no_numbers_is_refused(model: Model, run: Path
     save_model(run / "broken", model)
     code, _, err = call("evaluate", run / "broken", "--split", "validation")
     assert code == 2 and "is not finite" in err
+
+
+def test_a_folder_of_somebodys_own_images_is_not_replaced(run: Path, tmp_path: Path, call: Call) -> None:
+    (tmp_path / "mine" / "images").mkdir(parents=True)
+    (tmp_path / "mine" / "images" / "a.png").write_text("mine")
+    code, _, err = call("evaluate", run, "--split", "validation", "--out", tmp_path / "mine")
+    assert code == 2 and "choose another folder" in err and (tmp_path / "mine" / "images" / "a.png").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from tuner.delivery.pictures import open_pictures, open_split
 from tuner.delivery.predictions import judge
 from tuner.delivery.versus import NAME, Versus, compare
 from tuner.errors import BadInput
+
+Call = Callable[..., tuple[int, str, str]]
 
 
 def marks(*counts: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -119,7 +122,7 @@ def test_the_images_on_which_they_part_are_kept_the_surest_first(versus: Versus,
 
 
 def test_the_file_says_what_was_found(versus: Versus, run: Path) -> None:
-    assert versus.folder == run / "final" / "versus"
+    assert versus.folder == run / "final" / "versus-validation"
     said = json.loads((versus.folder / NAME).read_text())
     assert said == json.loads(json.dumps(versus.as_json())) and said["format"] == 1
     assert said["overall"]["difference"] == versus.overall.difference and "folder" not in said
@@ -135,6 +138,15 @@ def test_a_model_against_itself_has_no_difference_and_no_doubt(models: tuple[Mod
     assert found.robustness["models"][0] == found.robustness["models"][1]
 
 
+def test_the_terminal_says_of_corruptions_who_is_ahead_only_where_chance_is_unlikely(versus: Versus) -> None:
+    told = {"models": [{"mean": 0.6}, {"mean": 0.5}], "difference": {"value": 0.1, "low": 0.02, "high": 0.18}}
+    (said,) = (line for line in verdict.lines(replace(versus, robustness=told)) if line.startswith("harmed"))
+    assert "60.0%" in said and f"{versus.models[0].name} ahead by 10.0 points (95%: 2.0 to 18.0)" in said
+    told = {**told, "difference": {"value": 0.1, "low": -0.02, "high": 0.22}}
+    (said,) = (line for line in verdict.lines(replace(versus, robustness=told)) if line.startswith("harmed"))
+    assert "could be chance (95%: −2.0 to 22.0)" in said and "ahead" not in said
+
+
 def test_test_images_are_counted_once_in_each_run(models: tuple[Model, Model], run: Path, tmp_path: Path) -> None:
     assert compare(models, corrupt=False).looks == {run.name: 1} and count_looks(run) == 1
     other = Path(shutil.copytree(run, tmp_path / "other" / "again"))
@@ -147,7 +159,7 @@ def test_a_model_without_a_run_is_judged_on_the_images_of_the_other(
 ) -> None:
     save_model(tmp_path / "sent", models[0])
     found = compare((open_torch(tmp_path / "sent"), models[1]), split="validation", corrupt=False)
-    assert found.overall == versus.overall and found.folder == tmp_path / "sent" / "versus"
+    assert found.overall == versus.overall and found.folder == tmp_path / "sent" / "versus-validation"
     with pytest.raises(BadInput, match="--data"):
         compare((open_torch(tmp_path / "sent"),) * 2)
 
@@ -227,3 +239,54 @@ def test_validation_images_that_the_other_run_trained_on_are_refused(
     other = replace(other, about=other.about.model_copy(update={"settings": settings}))
     with pytest.raises(BadInput, match="validation images of their runs differ"):
         compare((models[0], other), split="validation")
+
+
+def test_images_of_somebodys_own_are_not_written_over(models: tuple[Model, Model], tmp_path: Path) -> None:
+    own = tmp_path / "images" / "00001.png"
+    own.parent.mkdir()
+    own.write_bytes(b"dear")
+    with pytest.raises(BadInput, match="choose another folder"):
+        compare(models, split="validation", out=tmp_path)
+    assert own.read_bytes() == b"dear"
+
+
+def test_a_second_comparison_replaces_the_images_of_the_first(versus: Versus, models: tuple[Model, Model]) -> None:
+    found = compare((models[0], models[0]), split="validation", corrupt=False)
+    assert versus.folder == found.folder and versus.only_first
+    assert not list((found.folder / "images").iterdir()) and not found.only_first
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.mark.slow
+def test_the_command_answers_and_writes_the_page(run: Path, call: Call) -> None:
+    code, out, err = call("evaluate", run / "trials" / "001", run / "trials" / "003", "--no-corrupt")
+    assert code == 0, err
+    assert out.startswith("shapes-small 001 is ") and "page " in out and "harmed" not in out
+    assert (run / "final" / "versus" / "index.html").is_file() and count_looks(run) == 1
+    assert '"command": "hypertune evaluate ' in (run / "final" / "test_looks.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_the_command_says_the_same_for_programs_and_tries_corruptions_by_itself(
+    run: Path, call: Call, tmp_path: Path
+) -> None:
+    trials = [run / "trials" / name for name in ("001", "003")]
+    code, out, _ = call("evaluate", *trials, "--split", "validation", "--out", tmp_path / "here", "--json")
+    said = json.loads(out)
+    assert code == 0 and said.pop("page") == str(tmp_path / "here" / "index.html")
+    assert said == json.loads((tmp_path / "here" / NAME).read_text())
+    assert list(said["robustness"]["models"][0]["kinds"]) == ["noise", "blur", "brightness", "jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--data", "x", "--split", "validation"), "leave one out"), (("--out", "."), "is a run itself")],
+)
+def test_the_command_refuses_what_cannot_be(
+    words: tuple[str, ...], said: str, run: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    code, _, err = call("evaluate", "trials/001", "trials/003", *words)
+    assert code == 2 and said in err and count_looks(run) == 0

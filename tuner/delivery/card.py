@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from tuner.delivery.place import Place
 from tuner.records.reader import Record, read_record
 from tuner.records.status import read_status
 from tuner.records.writer import write_whole
+from tuner.spec.edit import to_yaml
 from tuner.spec.model import UserModel
 from tuner.spec.text import metric_word, show_count, show_metric, show_time, show_value
 
@@ -100,7 +100,7 @@ def render(model: Model, files: Mapping[str, File], compared: Mapping[str, float
         colour="colour" if about.channels == 3 else "grey",
         classes=about.classes[:CLASSES],
         more_classes=max(0, len(about.classes) - CLASSES),
-        configuration=_fence(_yaml(_said({"model": about.model.model_dump(mode="json"), **about.settings})), "yaml"),
+        configuration=_fence(to_yaml(_said({"model": about.model.model_dump(mode="json"), **about.settings})), "yaml"),
         search=_read_search(place, about),
         validation=_validation(about),
         finalized=_read_finalized(place),
@@ -137,13 +137,19 @@ def _read_search(place: Place, about: About) -> dict[str, Any] | None:
         "epochs": status.epochs,
         "time": show_time(status.seconds),
         "machine": ", ".join([part for part in machine if part] + [str(gpu) for gpu in hardware.get("gpus") or ()]),
-        "how": " and ".join(str((run.get(part) or {}).get("name") or "") for part in ("sampler", "scheduler")),
+        "how": _how(run),
         "data": {name: f"{count:,}" for name, count in (run.get("data") or {}).items() if isinstance(count, int)},
         "chosen": [(name, show_value(value)) for name, value in _asked(record, trial).items()],
         "seeds": noise
         and f"{len(noise.values)} seeds: {show_metric(metric, noise.mean)} on average, from "
         f"{show_metric(metric, min(noise.values))} to {show_metric(metric, max(noise.values))}",
     }
+
+
+def _how(run: Mapping[str, Any]) -> str:
+    sampler, scheduler = (str((run.get(part) or {}).get("name") or "") for part in ("sampler", "scheduler"))
+    stopped = "none stopped early" if scheduler == "none" else f"stopped early by {scheduler}" if scheduler else ""
+    return ", ".join(filter(None, [f"sampled by {sampler}" if sampler else "", stopped]))
 
 
 def _asked(record: Record, trial: str) -> Mapping[str, Any]:
@@ -249,7 +255,7 @@ def escape(value: object) -> str:
 def _number(metric: str, value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.1%}" if metric.endswith(SHARES) else f"{value:.3f}"
+    return f"{value:.1%}" if metric.endswith(SHARES) and metric != "average_precision" else f"{value:.3f}"
 
 
 def _span(metric: str, low: Any, high: Any) -> str:
@@ -268,14 +274,6 @@ def _without_null(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_null(entry) for name, entry in value.items() if entry is not None}
     return value
-
-
-def _yaml(sections: Mapping[str, Any]) -> str:
-    from ruamel.yaml import YAML
-
-    yaml, text = YAML(), StringIO()
-    yaml.dump(sections, text)
-    return text.getvalue()
 
 
 def _fence(text: str, language: str) -> Ready:

@@ -1,12 +1,12 @@
-"""Ensemble: several networks that judge together by the average of their probabilities; saved so that it can be copied."""
+"""Ensemble: several networks that judge together by the average of their probabilities, in a folder of their own."""
 
 from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,8 +26,6 @@ from tuner.spec.section import Items, Section
 MEMBERS = "members"
 BATCH = 64
 """Images of the batch whose time is measured."""
-ROUNDS, WARM_UP, SECONDS = 15, 2, 20.0
-"""Rounds of measuring, rounds before, and seconds after which no round begins."""
 
 
 class Part(Section):
@@ -113,6 +111,19 @@ def _inside(root: Path, folder: str) -> Path:
 # ---------------------------------------------------------------- making
 
 
+def check_target(folder: Path) -> None:
+    """Refuse a folder that holds something else, before the work.
+
+    Raises:
+        BadInput: it is a file, a run, a trial or a model.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"{folder} is a file; choose a folder with --out")
+    for name in ("run.json", MODEL, "params.json"):
+        if (folder / name).exists():
+            raise BadInput(f"{folder} holds a run or a model of its own; choose another folder with --out")
+
+
 @dataclass(frozen=True)
 class Made:
     """What became of it. weights: of each candidate; best: the best single one; measured: as ensemble.json has it.
@@ -140,10 +151,11 @@ def make(
         BadInput: it cannot be written there.
     """
     right, truth = candidates.right, candidates.truth
-    best, weights = best_single(right, truth), choose(truth, most)
+    best = best_single(right, truth)
+    weights = choose([each.probabilities for each in candidates.found], candidates.labels, most)
     average = candidates.average(weights)
     rows, labels = np.arange(len(candidates.labels)), candidates.labels
-    gain, loss = estimate(candidates, most)
+    gain, loss = estimate(candidates, most, progress=progress)
     measured: dict[str, Any] = {
         "split": "validation",
         "images": len(labels),
@@ -188,9 +200,9 @@ def _describe(candidates: Candidates, models: Sequence[Model], parts: Sequence[P
             ),
             "settings": {"data": first.settings.get("data") or {}},
             "notes": (
-                f"The probabilities of {len(parts)} networks are averaged, with votes: {names}.",
-                "Members were chosen on the validation images, so that their accuracy there is flattered.",
-                "The architecture, mean and std above are those of the first member; each brings its own.",
+                f"The probabilities of {len(parts)} networks are averaged, with votes: {names}",
+                "Members were chosen on the validation images, so that their accuracy there is flattered",
+                "The architecture, mean and std above are those of the first member; each brings its own",
             ),
             "files": {},
         }
@@ -201,28 +213,22 @@ def _cost(
     ensemble: Ensemble, single: Model, progress: Callable[[str, int, int], None] | None
 ) -> dict[str, dict[str, float]]:
     """Bytes of weights, forward passes, and milliseconds (median) of a batch of 64, one and the other in turn."""
+    from tuner.delivery.latency import race  # it knows onnxruntime, which whoever opens an ensemble need not
+
     about = ensemble.about
     shape = (BATCH, about.image_size, about.image_size, about.channels)
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    taken: dict[str, list[float]] = {"ensemble": [], "best": []}
-    began = time.perf_counter()
-    for number in range(WARM_UP + ROUNDS):
-        for name, model in (("ensemble", ensemble), ("best", single)):
-            start = time.perf_counter()
-            model.logits(pixels)
-            taken[name].append(1000 * (time.perf_counter() - start))
-        if progress:
-            progress("measuring the time", number + 1, WARM_UP + ROUNDS)
-        if number >= 2 * WARM_UP and time.perf_counter() - began > SECONDS:
-            break
+    if progress:
+        progress("measuring the time", 0, 1)
+    times = race([partial(model.logits, pixels) for model in (ensemble, single)])
     return {
         name: {
             "bytes": sum(_bytes(model) for model in models),
             "params": sum(model.about.params for model in models),
             "forward_passes": len(models),
-            "p50_ms": statistics.median(taken[name][WARM_UP:]),
+            "p50_ms": 1000 * statistics.median(its),
         }
-        for name, models in (("ensemble", ensemble.members), ("best", (single,)))
+        for name, models, its in zip(("ensemble", "best"), (ensemble.members, (single,)), times, strict=True)
     }
 
 
@@ -233,9 +239,6 @@ def _bytes(model: Classifier) -> int:
 
 def _save(folder: Path, parts: Sequence[Part], models: Sequence[Model], said: Said) -> None:
     """Members first, ensemble.json last: what is there can be opened at any time, or is not there."""
-    for name in ("run.json", MODEL, "params.json"):
-        if (folder / name).exists():
-            raise BadInput(f"{folder} holds a run or a model of its own; choose another folder with --out")
     _take_away(folder)
     for part, model in zip(parts, models, strict=True):
         save_model(folder / part.folder, model)

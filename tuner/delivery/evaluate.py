@@ -16,7 +16,7 @@ from tuner.delivery.about import About
 from tuner.delivery.corruptions import Robustness
 from tuner.delivery.corruptions import curves as corrupted
 from tuner.delivery.model import Classifier
-from tuner.delivery.pictures import Chosen, Pictures, Progress, open_pictures, open_split
+from tuner.delivery.pictures import Chosen, Pictures, Progress, Split, open_pictures, open_split
 from tuner.delivery.place import Place
 from tuner.delivery.predictions import Predictions, judge
 from tuner.delivery.scores import EDGES, RESAMPLES, Scores, score
@@ -106,16 +106,16 @@ def _notes(about: About, pictures: Pictures) -> list[str]:
 
 
 def open_images(
-    place: Place, about: About, split: str, data: Path | None, why: str, progress: Progress | None = None
+    place: Place, about: About, split: Split, data: Path | None, why: str, progress: Progress | None = None
 ) -> Pictures:
-    """The images of `data`, else a split of the model's run: "test", which is counted, or "validation".
+    """The images of `data`, else of a split of the model's run; why: the command, for the record of looks.
 
     Raises:
         BadInput: with all that is wrong with them.
     """
     if data is not None:
         return open_pictures(data, about, progress)
-    return open_split(place, about, "test" if split == "test" else "validation", why, progress)
+    return open_split(place, about, split, why, progress)
 
 
 def _measure_gap(model: Classifier, found: Predictions, progress: Progress | None) -> tuple[Gap | None, list[str]]:

@@ -17,7 +17,7 @@ import numpy as np
 from tuner.delivery import curves
 from tuner.delivery.evaluate import Evaluation
 from tuner.delivery.predictions import Predictions
-from tuner.delivery.wrong import write_thumbnails
+from tuner.delivery.wrong import FOLDER, write_thumbnails
 from tuner.errors import BadInput
 from tuner.records.writer import write_whole
 
@@ -32,6 +32,8 @@ def make_ready(folder: Path) -> None:
     """
     if (folder / "run.json").exists():
         raise BadInput(f"{folder} is a run itself; choose another folder with --out")
+    if (folder / FOLDER).exists() and not (folder / NAME).exists():  # it is replaced, and may be somebody's own
+        raise BadInput(f"{folder / FOLDER} is there, and no {NAME} beside it; choose another folder with --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

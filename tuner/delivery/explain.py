@@ -30,6 +30,10 @@ from tuner.training.decode import decode_or_say_why, image_warnings
 BATCH = 16
 """Images whose gradients are held at a time: about 3 GB for a ResNet-50 at 224 pixels."""
 MOST_FILTERS, MOST_MAPS, MOST_LAYERS = 64, 8, 5
+UNEVEN = (
+    "The layers after {layer} give each place of a map a weight of its own. Grad-CAM takes their mean, so the place is "
+    "less sure than with average pooling; occlusion does not suffer from it."
+)
 UNKNOWN = -1
 """The label of an image whose truth is not known."""
 
@@ -40,6 +44,8 @@ def open_images(paths: Sequence[Path], about: About, progress: Progress | None =
     Raises:
         BadInput: a folder among files, or no image that can be read.
     """
+    if len(paths) == 1 and paths[0].is_dir() and not any(part.is_dir() for part in paths[0].iterdir()):
+        raise BadInput(f"{paths[0]}: no class folders in it; name its images themselves: {paths[0]}/*")
     if len(paths) == 1 and (paths[0].is_dir() or paths[0].suffix.lower() in (".csv", ".npz")):
         return open_pictures(paths[0], about, progress)
     if folders := [path for path in paths if path.is_dir()]:
@@ -121,6 +127,7 @@ def explain(
         "method_name": METHODS[method],
         "layer": layer and {"name": layer.name, "side": layer.side, "maps": len(layer.maps)},
         "scale": overlay.scale(),
+        "notes": [UNEVEN.format(layer=layer.name)] if layer and not layer.even else [],
         "images": images,
         "filters": _write_filters(network, layers, folder),
         "maps": _write_maps(layers, first[0], files[0], names[0], folder),
@@ -149,13 +156,13 @@ def normalise(model: Model, pixels: Pixels) -> Tensor:
 def find_evidence(
     model: Model, method: Method, layer: Layer | None, pixels: Pixels, targets: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], list[float | None]]:
-    """Evidence for a class of each image, (N, S, S) from 0 to 1; of occlusion also how far the probability falls."""
+    """Evidence for a class of each image, (N, S, S) from 0 to 1; of occlusion also by what the odds are divided."""
     network, images = model.network.network, normalise(model, pixels)
     if layer is not None:
         return grad_cam(network, images, targets, layer, squares=method == "gradcam++"), [None] * len(pixels)
     falls = np.maximum(occlude(network, images, targets), 0)
     peak = falls.max(axis=(1, 2), keepdims=True)
-    return (falls / np.where(peak > 0, peak, 1)).astype(np.float32), peak.ravel().tolist()
+    return (falls / np.where(peak > 0, peak, 1)).astype(np.float32), np.exp(peak).ravel().tolist()
 
 
 def _draw(
@@ -177,7 +184,7 @@ def _draw(
         ]
         about: dict[str, Any] = {
             "title": f"{says} {sure:.1%}", "predicted": says, "confidence": sure, "truth": None,
-            "probability_of_truth": None, "right": None, "flat": not strength[n].any(), "fall": falls[n],
+            "probability_of_truth": None, "right": None, "flat": not strength[n].any(), "divides": falls[n],
         }  # fmt: skip
         if labels[n] != UNKNOWN:
             truth, chance = said.classes[labels[n]], float(said.probabilities[index, labels[n]])
@@ -187,14 +194,14 @@ def _draw(
             text = f"{way}: {truth}, the truth{_note(missed[at], missed_falls[at])}"
             panels.append(Panel(overlay.cover(image, missed[at]), text))
             about |= {"title": f"says {says} {sure:.1%}, is {truth} ({chance:.1%})"}
-            about |= {"flat_truth": not missed[at].any(), "fall_truth": missed_falls[at]}
+            about |= {"flat_truth": not missed[at].any(), "divides_truth": missed_falls[at]}
         yield panels, about
 
 
 def _note(strength: NDArray[np.float32], fall: float | None) -> str:
     if not strength.any():
         return ", nowhere"
-    return "" if fall is None else f", up to −{fall:.0%}"
+    return "" if fall is None else f", odds ÷ {fall:.1f}" if fall < 10 else f", odds ÷ {fall:,.0f}"
 
 
 def _shorten(files: Sequence[str]) -> list[str]:

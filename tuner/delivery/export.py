@@ -52,11 +52,12 @@ class Form:
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export came to. images: what the forms were compared on, in words."""
+    """What an export came to. images: what the forms were compared on, in words; note: why on noise, else empty."""
 
     folder: Path
     forms: tuple[Form, ...]
     images: str
+    note: str
 
     @property
     def failed(self) -> tuple[Form, ...]:
@@ -77,7 +78,7 @@ def export_model(
     if unknown := [form for form in forms if form not in FILES]:
         raise BadInput(f"--format {unknown[0]}: no such form; there are {', '.join(FILES)}")
     _check_folder(folder, model.place)
-    pixels, images = _choose(model, tell)
+    pixels, images, note = _choose(model, tell)
     truth = _probabilities(model.logits, pixels)
     traced = lru_cache(lambda: trace(model))
     try:
@@ -87,7 +88,7 @@ def export_model(
             for number, form in enumerate(wanted):
                 tell(f"writing {form}, and comparing it", number, len(wanted))
                 made.append(_make(form, model, Path(name), traced, pixels, truth))
-            exported = Exported(folder, tuple(made), images)
+            exported = Exported(folder, tuple(made), images, note)
             files = {file: said for form in made for file, said in form.files.items()}
             if files:
                 compared = {form.name: form.difference for form in made if form.difference is not None and form.files}
@@ -117,6 +118,7 @@ def table(exported: Exported) -> list[tuple[str, ...]]:
 def foot(exported: Exported, folder: str) -> list[str]:
     """What to say after the table. folder: as it can be typed."""
     said = [f"compared  on {exported.images}; a probability may differ by less than {TOLERANCE:g}"]
+    said += [f"note      on noise, as {exported.note}"] if exported.note else []
     said += [f"failed    {form.name}: {form.problem}" for form in exported.failed]
     if len(exported.failed) < len(exported.forms):
         said += [f"card      {folder}/{CARD}", f"next      hypertune latency {folder}   how fast it is here"]
@@ -131,6 +133,7 @@ def as_json(exported: Exported, model: Model) -> dict[str, Any]:
         "folder": str(folder),
         "card": str(folder / CARD) if len(exported.failed) < len(exported.forms) else None,
         "images": exported.images,
+        "note": exported.note or None,
         "tolerance": TOLERANCE,
         "forms": {
             form.name: {
@@ -159,21 +162,21 @@ def _move(scratch: Path, folder: Path, names: Sequence[str]) -> None:
         (scratch / name).replace(folder / name)
 
 
-def _choose(model: Model, tell: Tell) -> tuple[Pixels, str]:
-    """Images to compare on, uint8 (64, S, S, C), and what they are, in words."""
+def _choose(model: Model, tell: Tell) -> tuple[Pixels, str, str]:
+    """Images to compare on, uint8 (64, S, S, C), what they are, in words, and why they are noise where they are."""
     why = "the model lies in no run"
     if model.place.run is not None:
         try:
             pictures = open_split(model.place, model.about, "validation", "export", tell)
             if len(pictures):
                 pixels = next(iter(batches(pictures, IMAGES)))
-                return pixels, f"{len(pixels)} validation images"
+                return pixels, f"{len(pixels)} validation images", ""
             why = "the run has no validation images"
         except BadInput as error:
             why = str(error).splitlines()[0]
     about = model.about
     shape = (IMAGES, about.image_size, about.image_size, about.channels)
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), f"{IMAGES} images of noise ({why})"
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), f"{IMAGES} images of noise", why
 
 
 def _probabilities(judge: Judge, pixels: Pixels) -> NDArray[np.float64]:

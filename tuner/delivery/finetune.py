@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from tuner.delivery.model import Model
 from tuner.errors import Infeasible
-from tuner.spec.data import Data
+from tuner.spec.augment import Augment
 from tuner.spec.train import Train
 from tuner.training.augment import Augmenter
 from tuner.training.dataset import Dataset
@@ -34,11 +34,11 @@ def finetune(model: Model, dataset: Dataset, epochs: int, told: Callable[[int, i
         Infeasible: the loss became no number.
     """
     about, device = model.about, model.device
-    train = Train.model_validate_json(json.dumps(about.settings.get("train") or {}))
+    said = {part: about.settings.get(part) or {} for part in ("train", "data")}
+    train = Train.model_validate_json(json.dumps(said["train"]))
     train = train.model_copy(update={"trainable": "all", "unfreeze": None, "freeze_norm": False})
-    data = Data.model_validate_json(json.dumps(about.settings.get("data") or {}))
     images = Images(dataset, device, torch.float32, mean=about.mean, std=about.std)
-    augment = Augmenter(data.augment, images)
+    augment = Augmenter(Augment.model_validate_json(json.dumps(said["data"].get("augment") or {})), images)
     labels = torch.from_numpy(np.array(dataset.labels)).to(device)
     learned = torch.from_numpy(np.array(dataset.train))
     balanced = train.class_weights == "balanced"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import count
@@ -29,26 +30,21 @@ SHORT = 0.05
 """Seconds: a turn of calls that are shorter begins with one that is not timed, as caches hold the other model's
 weights and the other's threads may still be waiting on the cores."""
 BATCHES = (1, 8, 64)
+BUSY = 0.5
+"""Load a core above which times are those of a shared machine."""
 
 Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Runner:
-    """A model as it is measured. label: which, for people; form: torch, onnx, onnx tensorrt, ensemble."""
-
-    label: str
-    form: str
-    model: Classifier
-
-
-@dataclass(frozen=True)
 class Row:
-    """One model at one batch size and number of threads. Times are of a call: from uint8 pixels to logits in memory."""
+    """One model at one batch size and number of threads. Times are of a call: from uint8 pixels to logits in memory.
+
+    form: what computes it: torch, onnx, onnx tensorrt, ensemble. calls: that were timed; of few, p95 is the slowest.
+    """
 
     model: str
     form: str
-    device: str
     batch: int
     threads: int
     calls: int
@@ -59,21 +55,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Latency:
-    """What was measured, and in sentences what was not."""
+    """What was measured, and in sentences what was not. load: of the machine before, in processes that want a core."""
 
     rows: tuple[Row, ...]
     not_run: tuple[str, ...]
+    load: float
 
 
 # ---------------------------------------------------------------- timing
 
 
-def measure(
-    runners: Sequence[Runner], batch: int, threads: int, *, device: str = "cpu", seconds: float = SECONDS
-) -> list[Row]:
+def measure(models: Sequence[Classifier], batch: int, threads: int, *, seconds: float = SECONDS) -> list[Row]:
     """Time models on `batch` images with so many threads of the CPU, in turns; torch's own number is put back.
 
-    seconds: that each gets, and at least 6 calls.
+    seconds: that each gets, and at least 6 calls. A row a model, in their order.
 
     Raises:
         BadInput: one of them cannot be run.
@@ -81,15 +76,14 @@ def measure(
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        ready = [_with_threads(runner.model, threads) for runner in runners]
+        ready = [_with_threads(model, threads) for model in models]
         taken = race([partial(model.logits, _noise(model.about, batch)) for model in ready], seconds)
     finally:
         torch.set_num_threads(before)
     rows = []
-    for runner, times in zip(runners, taken, strict=True):
+    for model, times in zip(models, taken, strict=True):
         p50, p95 = np.percentile(times, [50, 95]).tolist()
-        speed = batch / p50
-        rows.append(Row(runner.label, runner.form, device, batch, threads, len(times), 1e3 * p50, 1e3 * p95, speed))
+        rows.append(Row(model.about.name, _form(model), batch, threads, len(times), 1e3 * p50, 1e3 * p95, batch / p50))
     return rows
 
 
@@ -126,38 +120,55 @@ def _with_threads(model: Classifier, threads: int) -> Classifier:
     return open_onnx(model.place, device=model.device, threads=threads) if isinstance(model, OnnxModel) else model
 
 
+def _form(model: Classifier) -> str:
+    by_tensorrt = isinstance(model, OnnxModel) and model.device.startswith("tensorrt")
+    return "onnx tensorrt" if by_tensorrt else model.kind
+
+
 # ---------------------------------------------------------------- what is measured
 
 
 def compare(
-    paths: Sequence[Path], batches: Sequence[int], threads: Sequence[int], *, device: str, trust_code: bool, tell: Tell
+    paths: Sequence[Path],
+    batches: Sequence[int],
+    threads: Sequence[int],
+    *,
+    device: str,
+    trust_code: bool,
+    tell: Tell,
+    seconds: float = SECONDS,
 ) -> Latency:
     """Time the models that paths name, those of torch in ONNX too, at each batch size and number of threads.
 
     Raises:
         BadInput: a path names no model, or one cannot be run here.
     """
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="ht-latency-") as scratch:
-        runners, not_run = _open(paths, Path(scratch), device, trust_code, tell)
+        models, labels, not_run = _open(paths, Path(scratch), device, trust_code, tell)
         cells = [(batch, number) for number in threads for batch in batches]
         rows: list[Row] = []
         for done, (batch, number) in enumerate(cells):
             tell(f"batch {batch}, {number} thread{'s' * (number > 1)}", done, len(cells))
-            rows += measure(runners, batch, number, device=device)
+            found = measure(models, batch, number, seconds=seconds)
+            rows += [replace(row, model=label) for row, label in zip(found, labels, strict=True)]
         tell("done", len(cells), len(cells))
-    return Latency(tuple(rows), tuple(not_run))
+    return Latency(tuple(rows), tuple(not_run), load)
 
 
 def _open(
     paths: Sequence[Path], scratch: Path, device: str, trust_code: bool, tell: Tell
-) -> tuple[list[Runner], list[str]]:
-    runners: list[Runner] = []
+) -> tuple[list[Classifier], list[str], list[str]]:
+    """The models, what each is called, and what cannot be had of them."""
+    models: list[Classifier] = []
+    labels: list[str] = []
     not_run: list[str] = []
     for number, path in enumerate(paths):
         tell(f"opening {path.name}", number, len(paths))
         model = open_model(path, device=device, trust_code=trust_code)
-        label = path.stem if model.kind == "onnx" else model.about.name
-        runners.append(Runner(label, model.kind, model))
+        label = path.name if model.kind == "onnx" else model.about.name
+        models.append(model)
+        labels.append(label)
         if not isinstance(model, Model):
             continue
         try:
@@ -166,12 +177,12 @@ def _open(
             not_run.append(f"{label} in ONNX: {error}")
             continue
         for kind in ("cpu",) if device == "cpu" else ("cuda", "tensorrt"):
-            form = "onnx tensorrt" if kind == "tensorrt" else "onnx"
             try:
-                runners.append(Runner(label, form, open_onnx(file, device=device.replace("cuda", kind))))
+                models.append(open_onnx(file, device=device.replace("cuda", kind)))
+                labels.append(label)
             except BadInput as error:
                 not_run.append(f"{label} in ONNX by {PROVIDERS[kind]}: {error}")
-    return runners, not_run
+    return models, labels, not_run
 
 
 def _find_onnx(model: Model) -> Place | None:
@@ -217,13 +228,23 @@ def table(found: Latency) -> list[tuple[str, ...]]:
     ]
 
 
-def as_json(found: Latency, machine: dict[str, Any]) -> dict[str, Any]:
+def notes(found: Latency, cores: int) -> list[str]:
+    """What to say after the table."""
+    said = [f"not run  {text}" for text in found.not_run]
+    if found.load > BUSY * cores:
+        rule = "times are longer than on an idle one"
+        said.insert(0, f"note     others use this machine (load {found.load:.1f} on {cores} cores): {rule}")
+    return said
+
+
+def as_json(found: Latency, machine: dict[str, Any], device: str) -> dict[str, Any]:
     """What latency.json holds. machine: cpu, cores and more, as run.json has them."""
     kept = {name: machine[name] for name in ("cpu", "cores", "gpus") if name in machine}
     versions = {name: version(name) for name in ("torch", "onnxruntime")}
     return {
         "format": 1,
-        "machine": {**kept, **versions},
+        "machine": {**kept, **versions, "load": round(found.load, 2)},
+        "device": device,
         "rows": [asdict(row) for row in found.rows],
         "not_run": list(found.not_run),
     }

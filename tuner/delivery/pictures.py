@@ -95,7 +95,8 @@ def _prepare(place: Place, about: About, progress: Progress | None, *, validatio
             f"{about.name} learned from its validation images; judge it on --split test, or on others: --data"
         )
     prepared = prepare(data, seed, progress=progress)
-    if about.origin.fingerprint and prepared.facts.fingerprint != about.origin.fingerprint:
+    same_size = about.image_size == said.get("image_size")  # of a searched size run.json has the first one's alone
+    if same_size and about.origin.fingerprint and prepared.facts.fingerprint != about.origin.fingerprint:
         raise BadInput(
             f"the images of {place.run.name} are not those that {about.name} was trained with "
             f"(fingerprint {about.origin.fingerprint}, now {prepared.facts.fingerprint}); "

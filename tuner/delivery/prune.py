@@ -24,7 +24,7 @@ def mask_weights(model: Model, share: float) -> Model:
 
     Global magnitude pruning: Han et al., 2015. The zeros stay zero in training until `settle`.
     """
-    network = copy.deepcopy(model.network)
+    network = copy.deepcopy(model.network).to(memory_format=torch.contiguous_format)  # torch lays the weights in a row
     layers = [layer for layer in network.modules() if isinstance(layer, LAYERS) and not isinstance(layer, Whiten)]
     prune.global_unstructured([(layer, "weight") for layer in layers], prune.L1Unstructured, amount=share)
     return _changed(model, network, model.about.params)
@@ -78,7 +78,7 @@ def take_channels(model: Model, share: float) -> Model:
         raise Infeasible(f"its channels cannot be followed through the network (logits of {tuple(made)})")
     if count(network) == before and share:
         raise Infeasible("it has no layer with channels to spare")
-    return _changed(model, shipped.to(memory_format=torch.channels_last), count(network))
+    return _changed(model, shipped, count(network))
 
 
 def _exact(layer: nn.Module, share: float) -> float:
@@ -91,6 +91,8 @@ def _exact(layer: nn.Module, share: float) -> float:
 
 def _kept(network: nn.Module, layers: list[Any]) -> list[nn.Module]:
     kept = [layers[-1], *(layer for layer in layers if isinstance(layer, Whiten))]
+    if isinstance(layers[0], nn.Conv2d) and layers[0].groups > 1:  # its channels are those of the image
+        kept.append(layers[0])
     if any(isinstance(layer, Shortcut) for layer in network.modules()):
         kept.append(layers[0])
         for block in network.modules():
@@ -106,4 +108,5 @@ def count(network: nn.Module) -> int:
 
 def _changed(model: Model, network: Shipped, params: int) -> Model:
     about = model.about.model_copy(update={"params": params})
+    network = network.to(memory_format=torch.channels_last)
     return Model(about, model.place, network, model.device)

@@ -1,4 +1,4 @@
-"""Quantise: int8 in the place of fp32: weights and activations of an ONNX file, or weights of linear layers in torch."""
+"""Quantise: int8 in the place of fp32, for the weights and activations of an ONNX file or linear layers of torch."""
 
 from __future__ import annotations
 
@@ -9,32 +9,38 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from tuner.delivery.about import About
 from tuner.delivery.model import Model, Shipped
-from tuner.delivery.onnx_model import INPUT, add_about
+from tuner.delivery.onnx_model import INPUT, OUTPUT, add_about
 from tuner.errors import Infeasible
+
+if TYPE_CHECKING:
+    from onnx import GraphProto
 
 CALIBRATION = 512
 """Images whose activations say which range int8 must span."""
 BATCH = 64
 MATRICES = ["MatMul", "Gemm"]
+WEIGHTED = ("Conv", *MATRICES)
 
 
 def quantise_static(source: Path, target: Path, about: About, images: NDArray[np.uint8]) -> None:
     """An ONNX file with int8 weights and activations, whose ranges are those that `images` (N, S, S, C) give.
 
     QDQ form, a scale for each channel of the weights. These have 7 bits: with 8 the sums of processors without VNNI
-    overflow, and the file would be worse there than it was measured here.
+    overflow, and the file would be worse there than it was measured here. Normalisation before the first layer and the
+    logits stay fp32: rounded to 256 steps, two classes would often be equal.
 
     Raises:
         Infeasible: onnxruntime cannot do it.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -49,6 +55,8 @@ def quantise_static(source: Path, target: Path, about: About, images: NDArray[np
     with _explained(), tempfile.TemporaryDirectory(prefix="ht-int8-") as scratch:
         ready, made = Path(scratch) / "ready.onnx", Path(scratch) / "made.onnx"
         quant_pre_process(source, ready, skip_symbolic_shape=True)  # shapes, norms folded into their convolutions
+        nodes = list(onnx.load(ready).graph.node)
+        first = next(n for n, node in enumerate(nodes) if node.op_type in WEIGHTED)
         quantize_static(
             ready,
             made,
@@ -58,9 +66,24 @@ def quantise_static(source: Path, target: Path, about: About, images: NDArray[np
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=[node.name for node in nodes[:first]],
         )
+        proto = onnx.load(made)
+        _free_logits(proto.graph)
+        onnx.save(proto, made)
         add_about(made, about)
         target.write_bytes(made.read_bytes())
+
+
+def _free_logits(graph: GraphProto) -> None:
+    """Take the rounding of the logits out of a graph."""
+    makers = {node.output[0]: node for node in graph.node}
+    last = makers[OUTPUT]
+    if last.op_type == "DequantizeLinear" and makers[last.input[0]].op_type == "QuantizeLinear":
+        rounding = makers[last.input[0]]
+        makers[rounding.input[0]].output[0] = OUTPUT
+        graph.node.remove(last)
+        graph.node.remove(rounding)
 
 
 def quantise_dynamic(source: Path, target: Path, about: About) -> None:
@@ -69,14 +92,14 @@ def quantise_dynamic(source: Path, target: Path, about: About) -> None:
     Raises:
         Infeasible: onnxruntime cannot do it.
     """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
-    from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with _explained(), tempfile.TemporaryDirectory(prefix="ht-int8-") as scratch:
-        ready, made = Path(scratch) / "ready.onnx", Path(scratch) / "made.onnx"
-        quant_pre_process(source, ready, skip_symbolic_shape=True)
+        made, proto = Path(scratch) / "made.onnx", onnx.load(source)
+        del proto.graph.value_info[:]  # it turns matrices round and would stumble over their old shapes
         quantize_dynamic(
-            ready, made, op_types_to_quantize=MATRICES, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
+            proto, made, op_types_to_quantize=MATRICES, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8
         )
         add_about(made, about)
         target.write_bytes(made.read_bytes())

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.delivery.paired import wilson
 from tuner.delivery.predictions import Predictions
 from tuner.delivery.ranks import Ranked, rank
 from tuner.training.metrics import BINS, TOP
@@ -34,6 +35,10 @@ ORDER = (
     "weighted_precision", "weighted_recall", "weighted_f1", "roc_auc", "average_precision", "ece", "brier", "loss",
 )  # fmt: skip
 """Of the metrics in a report."""
+COUNTED = ("accuracy", *(f"top{k}_accuracy" for k in TOP))
+"""Those that are a share of the images."""
+FEW = 30
+"""Images below which a bootstrap is known to be too sure."""
 
 
 class Interval(NamedTuple):
@@ -85,6 +90,7 @@ def score(
     table = tabulate(found)
     point, again = (read_sums(table.add(each), images, classes) for each in (once, drawn))
     metrics = {name: interval(value[0], again.overall[name]) for name, value in point.overall.items()}
+    metrics |= {name: widen(each, images) for name, each in metrics.items() if name in COUNTED}
     notes = _notes(found)
     ranked = rank(found, np.concatenate([once, drawn[: max(FEWEST, RANKED // (images * classes))]]), progress)
     if ranked is not None:
@@ -117,6 +123,11 @@ def interval(value: float, again: Floats) -> Interval:
     known = again[np.isfinite(again)]
     low, high = np.percentile(known, EDGES) if len(known) else (value, value)
     return Interval(float(value), min(float(low), float(value)), max(float(high), float(value)))
+
+
+def widen(found: Interval, images: int) -> Interval:
+    """A share of so many images; one of none or all is the same in every resample, and has Wilson's interval."""
+    return Interval(found.value, *wilson(round(found.value * images), images)) if found.value in (0, 1) else found
 
 
 # ---------------------------------------------------------------- what adds up over images
@@ -206,13 +217,14 @@ def _mean(values: Floats, counted: NDArray[np.bool_]) -> Floats:
 def _of_class(c: int, name: str, point: Read, again: Read, ranked: Ranked | None) -> ClassScores:
     images, predicted = int(point.truth[0, c]), int(point.guessed[0, c])
     has = again.truth[:, c] > 0  # a resample without images of the class says nothing of its recall
+    precision = interval(point.precision[0, c], again.precision[:, c]) if images or predicted else None
     auc, ap = (None, None) if ranked is None else (ranked.roc_auc[c], ranked.average_precision[c])
     return ClassScores(
         name,
         images,
         predicted,
-        precision=interval(point.precision[0, c], again.precision[:, c]) if images or predicted else None,
-        recall=interval(point.recall[0, c], again.recall[has, c]) if images else None,
+        precision=widen(precision, predicted) if precision and predicted else precision,
+        recall=widen(interval(point.recall[0, c], again.recall[has, c]), images) if images else None,
         f1=interval(point.f1[0, c], again.f1[has, c]) if images else None,
         roc_auc=float(auc) if auc is not None and images else None,
         average_precision=float(ap) if ap is not None and images else None,
@@ -229,6 +241,8 @@ def _notes(found: Predictions) -> list[str]:
     never = [name for name, n, m in zip(found.classes, truth, guessed, strict=True) if n and not m]
     without = [name for name, n in zip(found.classes, truth, strict=True) if not n]
     notes = []
+    if len(found.labels) < FEW:
+        notes.append(f"Of so few images ({len(found.labels)}) the intervals are rough, and rather too narrow.")
     if never:
         notes.append(f"Never predicted: {_list(never)}. The precision is stated as 0, and counts so in the averages.")
     if without:

@@ -156,11 +156,12 @@ class _Cook:
                 fingerprint=origin.fingerprint, train=origin.train, versions=origin.versions,
             ),
         }  # fmt: skip
-        note = (
-            f"Its weights are the average of those of trials {', '.join(soup.names)} ({soup.kind} soup); the statistics "
-            f"of batch normalisation were taken again from {min(IMAGES, len(self._training)):,} training images."
+        images = min(IMAGES, len(self._training))
+        notes = (
+            f"Its weights are the average of those of trials {', '.join(soup.names)} ({soup.kind} soup)",
+            f"The statistics of batch normalisation were taken again from {images:,} training images",
         )
-        save_model(folder, replace(mixed, about=mixed.about.model_copy(update=update)), notes=(note,))
+        save_model(folder, replace(mixed, about=mixed.about.model_copy(update=update)), notes=notes)
 
 
 def renew_statistics(network: Shipped, training: Pictures, device: torch.device) -> None:
@@ -169,7 +170,7 @@ def renew_statistics(network: Shipped, training: Pictures, device: torch.device)
     Averaged weights make other activations than any of their networks (Izmailov et al., 2018, arXiv 1803.05407).
     """
     index = np.sort(np.random.default_rng(0).permutation(len(training))[:IMAGES])
-    with torch.no_grad(), torch.random.fork_rng():  # dropout draws while statistics are taken
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):  # dropout draws
         torch.manual_seed(0)
         update_bn(_whole_batches(training, index), network, device)
     network.eval()

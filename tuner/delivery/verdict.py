@@ -65,7 +65,7 @@ def notes(models: Two, pictures: Pictures, split: Split | None, corrupt: bool) -
     ]
     if split == "validation":
         found.append(
-            "The validation images took part in choosing models, so that the numbers are a little too good; those of "
+            "The validation images took part in choosing models, so that the numbers are a little too good; those on "
             "test images are not."
         )
     if corrupt and form_of(models[0]) != form_of(models[1]):
@@ -84,7 +84,10 @@ def _harmed(robustness: Mapping[str, Any], names: tuple[str, str]) -> str:
     means = [model["mean"] for model in robustness["models"]]
     difference = robustness["difference"]
     reached = f"{names[0]} {means[0]:.1%}, {names[1]} {means[1]:.1%} under noise, blur, brightness and JPEG"
-    return f"{reached}: {_ahead(names, difference['value'], difference['low'], difference['high'])}"
+    value, low, high = (difference[key] for key in ("value", "low", "high"))
+    if low <= 0 <= high:
+        return f"{reached}; the difference could be chance (95%: {_points(low)} to {_points(high)})"
+    return f"{reached}: {_ahead(names, value, low, high)}"
 
 
 def _ahead(names: tuple[str, str], difference: float, low: float, high: float) -> str:

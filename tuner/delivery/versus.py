@@ -25,7 +25,7 @@ from tuner.errors import BadInput
 from tuner.records.writer import write_whole
 from tuner.training.metrics import evaluate
 
-NAME = "versus.json"
+NAME, IMAGES = "versus.json", "images"
 MOST_SHOWN = 24
 """Images of each kind of disagreement that are kept to be looked at."""
 
@@ -82,18 +82,20 @@ class Parted:
 class Versus:
     """What was found; everything but the folder is written as versus.json (with "format": 1, NaN as null).
 
-    what: test, validation, or where the images come from. looks: how often the test images of each run were opened.
-    overall: counts, difference of accuracies (first minus second) and test. agreement: share of images that both take
-    for the same class; wrong_apart: images that they take for two different wrong classes. only_first, only_second,
-    both_wrong: at most 24 images each that only one is right on, or both are wrong on differently; first those where
-    the less sure of the two is most sure. robustness: None where it was not asked for, else {"images", "strengths_of",
-    "amounts", "models": [{"mean", "kinds"}, ...], "difference": {"value", "low", "high"}} (see `Robustness.as_json`;
-    the difference is of the mean accuracies under all corruptions, with Student's interval over the images).
+    what: test, validation, or where the images come from; split: None for images that were named. looks: how often the
+    test images of each run were opened. overall: counts, difference of accuracies (first minus second) and test.
+    agreement: share of images that both take for the same class; wrong_apart: images that they take for two different
+    wrong classes. only_first, only_second, both_wrong: at most 24 images each that only one is right on, or both are
+    wrong on differently; first those where the less sure of the two is most sure. robustness: None where it was not
+    asked for, else {"images", "strengths_of", "amounts", "models": [{"mean", "kinds"}, ...], "difference": {"value",
+    "low", "high"}} (see `Robustness.as_json`; the difference is of the mean accuracies under all corruptions, with
+    Student's interval over the images).
     """
 
     folder: Path
     answer: str
     what: str
+    split: Split | None
     images: int
     looks: Mapping[str, int] | None
     problems: tuple[str, ...]
@@ -131,16 +133,17 @@ def compare(
     """Judge the same images by both models and write versus.json, with thumbnails in images/, into a folder.
 
     split: of the run (or runs) that they come from; a look at test images is counted once in each run. data: other
-    images instead. out: default `versus` of the first model. why: the command, for the record of looks.
+    images instead. out: default `versus` of the first model for test images; others have folders of their own. corrupt:
+    on noisy, blurred, brighter and compressed images too. why: the command, for the record of looks.
 
     Raises:
         BadInput: they know different classes, their images are not the same, or the folder cannot be written.
     """
     first, second = models
     check_classes(models)
-    folder = out or first.place.folder("versus")
-    make_ready(folder)
     asked = None if data else split
+    folder = out or first.place.folder(_folder(split, data))
+    _make_ready(folder)
     pictures = open_both(models, split, data, why, progress)
     names = _names(models)
     judged = (
@@ -162,6 +165,7 @@ def compare(
         folder=folder,
         answer=verdict.answer(names, overall, verdict.called(pictures[0], asked)),
         what=pictures[0].what,
+        split=asked,
         images=len(pictures[0]),
         looks=_looks(models, pictures),
         problems=pictures[0].problems,
@@ -188,6 +192,12 @@ def _names(models: Two) -> tuple[str, str]:
     if first == second and models[0].kind != models[1].kind:
         return f"{first} ({models[0].kind})", f"{second} ({models[1].kind})"
     return (first, second) if first != second else (f"{first} (first)", f"{second} (second)")
+
+
+def _folder(split: Split, data: Path | None) -> str:
+    if data is not None:
+        return f"versus-{data.absolute().stem}"
+    return "versus" if split == "test" else f"versus-{split}"
 
 
 def _judge(model: Classifier, pictures: Pictures, name: str, progress: Progress | None) -> Predictions:
@@ -256,7 +266,7 @@ def _parted(judged: tuple[Predictions, Predictions], mask: NDArray[np.bool_]) ->
     for n in index.tolist():
         predicted = judged[0].classes[judged[0].predicted[n]], judged[1].classes[judged[1].predicted[n]]
         truth, sure = judged[0].classes[judged[0].labels[n]], (float(confidence[0, n]), float(confidence[1, n]))
-        found.append((n, Parted(f"images/{n:05}.png", str(judged[0].names[n]), truth, predicted, sure)))
+        found.append((n, Parted(f"{IMAGES}/{n:05}.png", str(judged[0].names[n]), truth, predicted, sure)))
     return found
 
 
@@ -289,17 +299,26 @@ def _telling(progress: Progress | None, what: str) -> Any:
 # ---------------------------------------------------------------- files
 
 
+def _make_ready(folder: Path) -> None:
+    """Make the folder, and refuse one whose `images` are somebody's own: a comparison replaces those that it left."""
+    make_ready(folder)
+    if (folder / IMAGES).exists() and not (folder / NAME).exists():
+        raise BadInput(f"{folder / IMAGES} is there already and is of no comparison; choose another folder with --out")
+
+
 def _write(versus: Versus, pictures: Pictures, index: list[int]) -> None:
     from PIL import Image
 
     folder = versus.folder
     try:
-        (folder / "images").mkdir(exist_ok=True)
+        for old in (folder / IMAGES).glob("[0-9]*.png"):
+            old.unlink()
+        (folder / IMAGES).mkdir(exist_ok=True)
         for n in index:
             pixels = np.asarray(pictures.pixels[np.array([n])])[0]
             image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
             image.thumbnail((LARGEST, LARGEST))
-            image.save(folder / "images" / f"{n:05}.png")
+            image.save(folder / IMAGES / f"{n:05}.png")
         write_whole(folder / NAME, json.dumps(versus.as_json(), ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     except OSError as error:
         rule = f"cannot be written: {error.strerror}; choose another folder with --out"

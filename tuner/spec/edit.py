@@ -22,6 +22,11 @@ from tuner.spec.space_file import Node, plain, read, read_text
 READY_MADE = Path(tuner.__file__).parent.parent / "search_spaces"
 
 
+def to_yaml(sections: Mapping[str, Any]) -> str:
+    """Plain values as YAML."""
+    return _dump(dict(sections), YAML())
+
+
 def set_values(text: str, sets: Sequence[str | Edit]) -> str:
     """The text with each `NAME=YAML` or Edit applied in order, comments and structure kept (grammar R12).
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import nn
 
+from tuner.delivery.eject_code import Call, Given, list_values, render, replace, shape_of
 from tuner.errors import BadInput
 from tuner.spec.model import Cnn, DilatedDown
 from tuner.training.cnn import Whiten
@@ -16,13 +17,6 @@ from tuner.training.densenet import Dense
 from tuner.training.inception import Module
 from tuner.training.networks import Network, Residual
 from tuner.training.resnet import Shortcut
-
-WIDTH = 100
-"""Characters a line."""
-
-MOST_ON_A_LINE = 2
-"""Layers of a Sequential that share a line, if they fit."""
-
 
 ABOUT = {
     "block": "A block of the body.",
@@ -33,47 +27,14 @@ ABOUT = {
 }
 
 
-class Given(NamedTuple):
-    """A value in the code. role: what it is, which names it where a block is a function of it."""
-
-    value: Any
-    role: str
-
-    def __str__(self) -> str:
-        return self.value if isinstance(self.value, str) else repr(self.value)
-
-
-@dataclass(frozen=True)
-class Call:
-    """name(arguments, keyword=...), and what follows it."""
-
-    name: str
-    arguments: tuple[Any, ...] = ()
-    keywords: tuple[tuple[str, Any], ...] = ()
-    suffix: str = ""
-
-    @property
-    def parts(self) -> tuple[Any, ...]:
-        """Arguments in the order in which they are written."""
-        return (*self.arguments, *(value for _, value in self.keywords))
-
-    def __str__(self) -> str:
-        return f"{self.name}({', '.join(self.written())}){self.suffix}"
-
-    def written(self, *, indent: int | None = None) -> list[str]:
-        """Each argument as code, on one line, or with `indent` on as many as it takes."""
-        names = [""] * len(self.arguments) + [f"{name}=" for name, _ in self.keywords]
-        return [
-            name + (render(part, indent) if indent is not None else str(part))
-            for name, part in zip(names, self.parts, strict=True)
-        ]
-
-
 @dataclass
 class Source:
-    """Code of a network. stages: places in its body of the parts that can learn; used: classes that it needs."""
+    """Code of a network. whole: all of it; body, head: its parts; stages: places in the body of what can learn;
+    used: classes and functions that it needs.
+    """
 
     functions: list[str] = field(default_factory=list)
+    whole: str = ""
     body: str = ""
     head: str = ""
     stages: list[int] = field(default_factory=list)
@@ -99,17 +60,26 @@ def write_network(network: Network, config: Any) -> Source:
     names = [re.sub(r"\d+$", "", name) for name, _ in found]
     inner = [(number, re.sub(r"\d+$", "", kept)) for number, kept in writer.kept]
     source.functions = _share(stages, names, inner)
-    source.body = render(Call("nn.Sequential", tuple(_gather(stages))), 4)
-    source.head = write_head(network.head, config)
+    body, head = tuple(_gather(stages)), list_head(network.head, config)
+    source.body, source.head = (render(_chain(parts), 4) for parts in (body, head))
+    source.whole = render(_chain((*body, *head)), 4)
     source.used = writer.used
     return source
 
 
-def write_head(head: nn.Module, config: Any) -> str:
-    """The code of a head, with as many outputs as the file names classes."""
+def list_head(head: nn.Module, config: Any) -> tuple[Any, ...]:
+    """The layers of a head, with as many outputs as the file names classes."""
     *parts, output = _Writer(config).call(head, ("head",)).arguments
-    output = Call(output.name, (output.arguments[0], Given("len(CLASSES)", "classes")))
-    return render(Call("nn.Sequential", (*parts, output)) if parts else output, 4)
+    return (*parts, Call(output.name, (output.arguments[0], Given("len(CLASSES)", "classes"))))
+
+
+def write_head(head: nn.Module, config: Any) -> str:
+    """The code of a head."""
+    return render(_chain(list_head(head, config)), 4)
+
+
+def _chain(parts: Sequence[Any]) -> Any:
+    return parts[0] if len(parts) == 1 else Call("nn.Sequential", tuple(parts))
 
 
 class _Writer:
@@ -132,7 +102,10 @@ class _Writer:
                 return self._start(layer, _convolution(layer), path)
             case Residual():
                 self.used.add("Residual")
-                parts = [self.call(layer.branch, (*path, "branch")), self.call(layer.around, (*path, "around"))]
+                parts: list[Any] = [
+                    self.call(layer.branch, (*path, "branch")),
+                    self.call(layer.around, (*path, "around")),
+                ]
                 rate = getattr(layer.depth, "p", 0.0)
                 if rate:
                     self.used.add("stochastic_depth")
@@ -250,8 +223,8 @@ def _share(stages: list[Any], names: Sequence[str], inner: Sequence[tuple[Call, 
     units += [(call, name) for call, name in zip(stages, names, strict=True) if not _holds(call, units)]
     alike: dict[str, list[tuple[Call, str]]] = {}
     for call, name in units:
-        if isinstance(call, Call) and len(call.arguments) > 1 or "Residual" in str(call):
-            alike.setdefault(_shape(call), []).append((call, name))
+        if isinstance(call, Call) and (len(call.arguments) > 1 or "Residual" in str(call)):
+            alike.setdefault(shape_of(call), []).append((call, name))
     taken: set[str] = set()
     for group in alike.values():
         if len(group) < 2:
@@ -261,7 +234,7 @@ def _share(stages: list[Any], names: Sequence[str], inner: Sequence[tuple[Call, 
         taken.add(name)
         columns, renamed = _parameters([call for call, _ in group])
         arguments = ", ".join(f"{p}: {type(column[0]).__name__}" for p, column in renamed.items())
-        body = render(_replace(group[0][0], iter(columns)), 4)
+        body = render(replace(group[0][0], iter(columns)), 4)
         functions.append(f'def {name}({arguments}) -> nn.Module:\n    """{ABOUT[base]}"""\n    return {body}')
         for number, (call, _) in enumerate(group):
             made = Call(name, tuple(column[number] for column in renamed.values()))
@@ -283,31 +256,9 @@ def _put(where: Any, old: Call, new: Call) -> Any:
     return Call(where.name, tuple(new if part is old else part for part in where.arguments), where.keywords)
 
 
-def _values(part: Any) -> Iterator[Given]:
-    if isinstance(part, Given):
-        yield part
-    elif isinstance(part, Call):
-        for inner in part.parts:
-            yield from _values(inner)
-
-
-def _shape(part: Any) -> str:
-    """The code without its values: equal for what differs in them alone."""
-    return str(_replace(part, iter(["_"] * sum(1 for _ in _values(part)))))
-
-
-def _replace(part: Any, values: Iterator[Any]) -> Any:
-    if isinstance(part, Given):
-        return next(values)
-    if not isinstance(part, Call):
-        return part
-    arguments = tuple(_replace(inner, values) for inner in part.arguments)
-    return Call(part.name, arguments, tuple((n, _replace(v, values)) for n, v in part.keywords), part.suffix)
-
-
 def _parameters(group: Sequence[Call]) -> tuple[list[Any], dict[str, tuple[Any, ...]]]:
     """What stands in each place of the function, and its parameters with their values in each call."""
-    rows = list(zip(*(list(_values(call)) for call in group), strict=True))
+    rows = list(zip(*(list(list_values(call)) for call in group), strict=True))
     renamed: dict[str, tuple[Any, ...]] = {}
     places: list[Any] = []
     for row in rows:
@@ -325,9 +276,6 @@ def _parameters(group: Sequence[Call]) -> tuple[list[Any], dict[str, tuple[Any, 
     return places, renamed
 
 
-# ---------------------------------------------------------------- on the page
-
-
 def _gather(parts: Sequence[Any]) -> Iterator[Any]:
     """What comes three times and more in a row, once; within stages too."""
     number = 0
@@ -343,18 +291,3 @@ def _gather(parts: Sequence[Any]) -> Iterator[Any]:
         else:
             yield from [part] * (alike - number)
         number = alike
-
-
-def render(part: Any, indent: int) -> str:
-    """Code that begins in a line indented so far: on one line, or an argument a line with a comma behind each."""
-    one = str(part)
-    if not isinstance(part, Call):
-        return one
-    layers = part.name in ("nn.Sequential", "Dense", "Branches", "Residual")
-    deep = any(isinstance(inner, Call) and inner.name in ("nn.Sequential", "Branches") for inner in part.parts)
-    short = not (layers and (deep or len(part.arguments) > MOST_ON_A_LINE))
-    if short and indent + len(one) + len("return ,") <= WIDTH:
-        return one
-    inner = indent + 4
-    lines = "".join(f"{' ' * inner}{text},\n" for text in part.written(indent=inner))
-    return f"{part.name}(\n{lines}{' ' * indent}){part.suffix}"

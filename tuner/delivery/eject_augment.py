@@ -101,11 +101,18 @@ def _gather(step: Gather, colour: tuple[int, ...]) -> Step:
     kinds = dict.fromkeys("crop" if part["kind"] == "crop" else "flip" for part in parts)
     alternate = any(part.get("alternate") for part in parts)
     name = "_and_".join("shift" if kind == "crop" else kind for kind in kinds)
-    return {"kind": "gather", "name": name, "parts": parts, "alternate": alternate, "about": f"{about[0].upper()}{about[1:]}."}
+    return {
+        "kind": "gather",
+        "name": name,
+        "parts": parts,
+        "alternate": alternate,
+        "about": f"{about[0].upper()}{about[1:]}.",
+    }
 
 
 def _affine(step: Affine) -> Step:
     mode, corners = PADDING[step.border]
+    shears = [None if tuple(ends) == (0, 0) else ends for ends in step.limits.shear]
     flips = [{**_flip(flip), "before": True} for flip in step.before]
     flips += [{**_flip(flip), "before": False} for flip in step.after]
     return {
@@ -113,7 +120,7 @@ def _affine(step: Affine) -> Step:
         "name": "affine",
         "about": f"{'Mirror, scale' if flips else 'Scale'}, turn and move each image about its centre, bilinear.",
         "limits": step.limits,
-        "shears": any(tuple(ends) != (0, 0) for ends in step.limits.shear),
+        "shears": list(zip("xy", shears, strict=True)) if any(shears) else [],
         "shifts": list(zip("xy", step.limits.shift, strict=True)),
         "pixels": step.limits.pixels,
         "p": step.p,

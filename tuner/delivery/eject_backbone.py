@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from tuner.delivery.network_source import write_head
+from tuner.delivery.eject_network import write_head
 from tuner.spec.model import Backbone
 from tuner.training.backbone import BackboneNetwork
 
