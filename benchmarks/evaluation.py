@@ -24,14 +24,14 @@ from report import machine, spread, write
 from torch import nn
 
 from analysis.evaluation import page
-from tuner.delivery import evaluation_files
 from tuner.delivery.about import About
-from tuner.delivery.evaluate import evaluate
+from tuner.delivery.judging import evaluation_files
+from tuner.delivery.judging.evaluate import evaluate
+from tuner.delivery.judging.scores import score
 from tuner.delivery.model import Model, Shipped, open_torch
 from tuner.delivery.pictures import Pictures
 from tuner.delivery.place import Place
 from tuner.delivery.predictions import BATCH, judge
-from tuner.delivery.scores import score
 from tuner.spec.trial_config import TrialConfig
 from tuner.training.networks import make_network
 

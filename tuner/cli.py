@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from tuner import __version__, answers, drafting, proving, shipping
+from tuner import __version__
+from tuner.commands import answers, drafting, proving, shipping
 from tuner.errors import BadInput, HypertuneError
 from tuner.terminal import OUT, Json, Sets, newest, print_json, show
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from tuner.delivery.about import File
-from tuner.delivery.card import escape, is_card, render, write_card
+from tuner.delivery.exporting.card import escape, is_card, render, write_card
 from tuner.delivery.looks import note_look
 from tuner.delivery.model import Model, open_torch, save_model
 from tuner.training.decode import decode

@@ -14,13 +14,13 @@ import pytest
 
 from analysis.evaluation import pareto
 from analysis.folders.folder import Unreadable
-from tuner.delivery import compress as compressing
-from tuner.delivery.compress import Compressed, as_json, compress, write
+from tuner.delivery.compressing import compress as compressing
+from tuner.delivery.compressing.compress import Compressed, as_json, compress, write
+from tuner.delivery.compressing.variants import Variant, compare, pick, summarise
 from tuner.delivery.looks import count_looks
 from tuner.delivery.model import Model, open_model, open_torch, save_model
 from tuner.delivery.pictures import open_split
 from tuner.delivery.predictions import judge
-from tuner.delivery.variants import Variant, compare, pick, summarise
 from tuner.errors import BadInput
 
 Call = Callable[..., tuple[int, str, str]]

@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tuner.delivery import corruptions
-from tuner.delivery.corruptions import KINDS, TABLES, Kind, corrupt, curves, strengths
+from tuner.delivery.judging import corruptions
+from tuner.delivery.judging.corruptions import KINDS, TABLES, Kind, corrupt, curves, strengths
 from tuner.delivery.model import Model
 from tuner.delivery.pictures import open_split
 from tuner.delivery.predictions import judge

@@ -17,10 +17,10 @@ import torch
 from PIL import Image
 from torchvision.models import get_model
 
-from tuner.delivery import eject as ejecting
-from tuner.delivery.eject import Ejected, eject
-from tuner.delivery.eject_check import load
-from tuner.delivery.eject_text import write
+from tuner.delivery.ejecting import eject as ejecting
+from tuner.delivery.ejecting.check import load
+from tuner.delivery.ejecting.eject import Ejected, eject
+from tuner.delivery.ejecting.text import write
 from tuner.delivery.model import open_torch, save_model
 from tuner.errors import BadInput
 from tuner.spec.trial_config import TrialConfig

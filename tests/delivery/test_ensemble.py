@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.delivery import members
-from tuner.delivery.ensemble import Ensemble, make, open_ensemble
+from tuner.delivery.ensembles import members
+from tuner.delivery.ensembles.ensemble import Ensemble, make, open_ensemble
+from tuner.delivery.ensembles.members import Candidates, best_single, bootstrap, choose, estimate, gather, halve
 from tuner.delivery.looks import count_looks
-from tuner.delivery.members import Candidates, best_single, bootstrap, choose, estimate, gather, halve
 from tuner.delivery.model import WEIGHTS, Model, open_model, open_torch
 from tuner.delivery.pictures import open_split
 from tuner.delivery.place import ENSEMBLE, MODEL, find_model
@@ -36,7 +36,7 @@ def candidates(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Candi
 @pytest.fixture
 def saved(candidates: Candidates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An ensemble of the first two trials, one with two votes."""
-    monkeypatch.setattr("tuner.delivery.ensemble.choose", lambda shares, labels, most: (2, 1, 0))
+    monkeypatch.setattr("tuner.delivery.ensembles.ensemble.choose", lambda shares, labels, most: (2, 1, 0))
     assert make(candidates, tmp_path / "ensemble", 5).folder == tmp_path / "ensemble"
     return tmp_path / "ensemble"
 
@@ -321,11 +321,11 @@ def test_the_command_says_what_it_gains_and_costs_and_what_it_saved_can_be_named
 def test_an_earlier_ensemble_is_replaced_and_one_that_helps_nobody_is_not_written(
     saved: Path, candidates: Candidates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuner.delivery.ensemble.choose", lambda shares, labels, most: (0, 1, 1))
+    monkeypatch.setattr("tuner.delivery.ensembles.ensemble.choose", lambda shares, labels, most: (0, 1, 1))
     make(candidates, saved, 5)
     kept = sorted(path.name for path in (saved / "members").iterdir())
     assert kept == sorted(each.name for each in candidates.found[1:])
-    monkeypatch.setattr("tuner.delivery.ensemble.choose", lambda shares, labels, most: (1, 0, 0))
+    monkeypatch.setattr("tuner.delivery.ensembles.ensemble.choose", lambda shares, labels, most: (1, 0, 0))
     assert make(candidates, saved, 5).folder is None and not (saved / ENSEMBLE).exists()
 
 

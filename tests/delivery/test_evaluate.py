@@ -16,17 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn import metrics as sk
 
-from tuner import evaluating
-from tuner.delivery import curves, looks, scores
-from tuner.delivery.evaluate import evaluate
-from tuner.delivery.evaluation_files import to_csv, write
+from tuner.commands import evaluating
+from tuner.delivery import looks
+from tuner.delivery.judging import curves, scores
+from tuner.delivery.judging.evaluate import evaluate
+from tuner.delivery.judging.evaluation_files import to_csv, write
+from tuner.delivery.judging.paired import wilson
+from tuner.delivery.judging.ranks import areas
+from tuner.delivery.judging.scores import Interval, score
+from tuner.delivery.judging.wrong import find_wrong
 from tuner.delivery.model import Model, open_torch, save_model
-from tuner.delivery.paired import wilson
 from tuner.delivery.pictures import open_split
 from tuner.delivery.predictions import Predictions, batches
-from tuner.delivery.ranks import areas
-from tuner.delivery.scores import Interval, score
-from tuner.delivery.wrong import find_wrong
 from tuner.training import metrics
 
 Call = Callable[..., tuple[int, str, str]]

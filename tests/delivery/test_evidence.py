@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.delivery.about import About
-from tuner.delivery.evidence import find_layer, grad_cam, list_layers, occlude
-from tuner.delivery.explain import find_evidence, normalise
+from tuner.delivery.explaining.evidence import find_layer, grad_cam, list_layers, occlude
+from tuner.delivery.explaining.explain import find_evidence, normalise
 from tuner.delivery.model import Model, Shipped
 from tuner.delivery.place import Place
 from tuner.errors import BadInput

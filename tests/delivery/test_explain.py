@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from tuner.delivery import overlay
-from tuner.delivery.explain import UNKNOWN, choose, explain, open_images
+from tuner.delivery.explaining import overlay
+from tuner.delivery.explaining.explain import UNKNOWN, choose, explain, open_images
 from tuner.delivery.model import Model, Shipped, open_torch
 from tuner.delivery.predictions import Predictions
 from tuner.errors import BadInput

@@ -22,10 +22,10 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from tuner.delivery import export as exporting
-from tuner.delivery.export import TOLERANCE, export_model
+from tuner.delivery.exporting import export as exporting
+from tuner.delivery.exporting.export import TOLERANCE, export_model
+from tuner.delivery.exporting.onnx_model import KEY, add_about, open_onnx, write_onnx
 from tuner.delivery.model import Model, Shipped, open_model, open_torch
-from tuner.delivery.onnx_model import KEY, add_about, open_onnx, write_onnx
 from tuner.delivery.pictures import open_split
 from tuner.delivery.place import Place, find_model
 from tuner.delivery.predictions import batches

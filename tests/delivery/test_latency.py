@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from tuner.delivery import latency
-from tuner.delivery.export import export_model
-from tuner.delivery.latency import CALLS, ROUNDS, Row, compare, measure, race
+from tuner.delivery.exporting import latency
+from tuner.delivery.exporting.export import export_model
+from tuner.delivery.exporting.latency import CALLS, ROUNDS, Row, compare, measure, race
+from tuner.delivery.exporting.onnx_model import open_onnx, write_onnx
 from tuner.delivery.model import Model, open_model
-from tuner.delivery.onnx_model import open_onnx, write_onnx
 from tuner.errors import BadInput
 
 
@@ -32,7 +32,7 @@ def test_models_take_turns_and_each_begins_a_round() -> None:
 def test_a_race_goes_on_until_each_had_its_time() -> None:
     clock = iter(range(10**6))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tuner.delivery.latency.time.perf_counter", lambda: next(clock))
+        patch.setattr("tuner.delivery.exporting.latency.time.perf_counter", lambda: next(clock))
         taken = race([quiet, quiet], seconds=10)  # every call takes a second
     assert [sum(times) for times in taken] == [10, 10]
 

@@ -12,10 +12,10 @@ import torch
 import torch_pruning
 from torch import nn
 
-from tuner.delivery.finetune import finetune
+from tuner.delivery.compressing.finetune import finetune
+from tuner.delivery.compressing.prune import LAYERS, _kept, count, mask_weights, settle, take_channels
 from tuner.delivery.model import Model, Shipped
 from tuner.delivery.pictures import open_run
-from tuner.delivery.prune import LAYERS, _kept, count, mask_weights, settle, take_channels
 from tuner.errors import Infeasible
 from tuner.spec.trial_config import TrialConfig
 from tuner.training.networks import make_network

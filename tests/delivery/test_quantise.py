@@ -10,10 +10,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tuner.delivery.compressing.quantise import (
+    linear_share,
+    quantise_dynamic,
+    quantise_linear,
+    quantise_static,
+    state_bytes,
+)
+from tuner.delivery.exporting.onnx_model import write_onnx
 from tuner.delivery.model import Model, open_model, open_torch
-from tuner.delivery.onnx_model import write_onnx
 from tuner.delivery.pictures import open_run
-from tuner.delivery.quantise import linear_share, quantise_dynamic, quantise_linear, quantise_static, state_bytes
 from tuner.errors import Infeasible
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.delivery import soup
-from tuner.delivery.members import Candidates, best_single, gather
+from tuner.delivery.ensembles import soup
+from tuner.delivery.ensembles.members import Candidates, best_single, gather
 from tuner.delivery.model import open_model, open_torch
 from tuner.delivery.pictures import open_split
 from tuner.delivery.predictions import judge

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import binomtest
 
-from tuner.delivery import verdict
+from tuner.delivery.judging import verdict
+from tuner.delivery.judging.paired import Paired, holm, interval, pair, wilson
+from tuner.delivery.judging.versus import NAME, Versus, compare
 from tuner.delivery.looks import count_looks
 from tuner.delivery.model import Model, open_torch, save_model
-from tuner.delivery.paired import Paired, holm, interval, pair, wilson
 from tuner.delivery.pictures import open_pictures, open_split
 from tuner.delivery.predictions import judge
-from tuner.delivery.versus import NAME, Versus, compare
 from tuner.errors import BadInput
 
 Call = Callable[..., tuple[int, str, str]]

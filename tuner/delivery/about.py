@@ -42,8 +42,8 @@ class About(Section):
     """Everything but the weights. mean, std: per channel, on a scale of 0 to 1, as training normalised its images.
 
     model: the section of the space file that builds the network. settings: the sections `train`, and `data` without
-    where the images lay. resize: how an image of another shape becomes `image_size` squared. notes: what was done to the
-    model after its training, in sentences.
+    where the images lay. resize: how an image of another shape becomes square. notes: what was done to the model after
+    its training, in sentences.
     """
 
     format: Literal[1] = 1

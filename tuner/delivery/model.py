@@ -104,11 +104,11 @@ def open_model(path: Path | Place, *, device: str = "cpu", trust_code: bool = Fa
     """
     place = path if isinstance(path, Place) else find_model(path)
     if place.kind == "onnx":
-        from tuner.delivery.onnx_model import open_onnx
+        from tuner.delivery.exporting.onnx_model import open_onnx
 
         return open_onnx(place, device=device)
     if place.kind == "ensemble":
-        from tuner.delivery.ensemble import open_ensemble
+        from tuner.delivery.ensembles.ensemble import open_ensemble
 
         return open_ensemble(place, device=device, trust_code=trust_code)
     return open_torch(place, device=device, trust_code=trust_code)

@@ -123,7 +123,7 @@ class Chosen:
 
     def __init__(self, images: Pixels | Chosen, index: NDArray[np.int64]) -> None:
         self._images, self._index = images, index
-        self.shape = (len(index), *images.shape[1:])
+        self.shape: tuple[int, ...] = (len(index), *images.shape[1:])
         self.nbytes = int(np.prod(self.shape))
 
     def __len__(self) -> int:

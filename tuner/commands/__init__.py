@@ -1,0 +1,1 @@
+"""The commands: each parses, calls and prints; beside them what each says of its results."""

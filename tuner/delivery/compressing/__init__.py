@@ -1,0 +1,1 @@
+"""Compressing: smaller forms of a model, each measured against it."""

@@ -1,0 +1,1 @@
+"""Ejecting: a trial as one plain PyTorch file that trains the same."""

@@ -1,0 +1,1 @@
+"""Ensembles: several models as one, by their probabilities or by their weights."""

@@ -1,0 +1,1 @@
+"""Judging: what a model is worth on images: one alone, or two against each other."""
