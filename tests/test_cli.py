@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tuner import terminal
+from tuner.runner import session
 from tuner.spec.edit import READY_MADE as SPACES
 
 Call = Callable[..., tuple[int, str, str]]
@@ -262,3 +264,8 @@ def test_code_of_ones_own_is_found_where_the_command_is_started(home: Path, call
     (home / "own.yaml").write_text((home / "own.yaml").read_text().replace("mynet:make", "mynet:mk"))
     code, _, err = call("validate", "own.yaml", "--data")
     assert code == 2 and "has no function 'mk'" in err
+
+
+def test_what_is_no_terminal_gets_plain_lines_even_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as a notebook's kernel sets it for what it starts
+    assert not terminal.open_console().is_terminal and not session.open_console(sys.stdout).is_terminal

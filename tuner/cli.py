@@ -14,7 +14,7 @@ import typer
 from tuner import __version__
 from tuner.commands import answers, drafting, proving, shipping
 from tuner.errors import BadInput, HypertuneError
-from tuner.terminal import OUT, Json, Sets, newest, print_json, show
+from tuner.terminal import OUT, Json, Sets, newest, open_console, print_json, show
 
 if TYPE_CHECKING:
     from tuner.runner.run import Outcome
@@ -126,12 +126,11 @@ def enough(values: Sequence[float], **told: Any) -> str:
 
 def write_space(images: str, time: str | None) -> Path:
     """Write a space file that fits the images and the time, show it, and return where it is."""
-    from rich.console import Console
 
     from tuner.spec.search import parse_duration
     from tuner.spec.space import parse_space
 
-    console = Console(stderr=True, markup=False)
+    console = open_console(stderr=True)
     with console.status("looking at the images and timing this machine"):
         from tuner.runner.fit import this_machine
         from tuner.runner.fit_space import data_at, fit_space
@@ -220,7 +219,6 @@ def status(
     """Say how a run goes: under way, dead or ended; reads its folder alone and disturbs nobody."""
     from time import sleep
 
-    from rich.console import Console
     from rich.live import Live
     from rich.text import Text
 
@@ -232,7 +230,7 @@ def status(
     if as_json and not watch:
         print_json(found.as_dict())
         return
-    console = Console(highlight=False, markup=False)
+    console = open_console()
     if as_json or not console.is_terminal:
         while True:  # a line a look, for programs
             typer.echo(json.dumps(found.as_dict()) if as_json else describe_status(found, show(chosen)))

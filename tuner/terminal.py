@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tuner.errors import BadInput
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 OUT = Path("results")
 """Where runs lie unless another folder is named."""
@@ -30,7 +33,6 @@ def show(path: Path) -> str:
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
     """A plain table as wide as the terminal; never cut where a program reads it."""
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -38,8 +40,17 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Se
         table.add_column(head, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    width = None if sys.stdout.isatty() else 200
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = open_console()
+    console.width = console.width if console.is_terminal else 200
+    console.print(table)
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that draws on a terminal alone: notebooks set FORCE_COLOR, and would get every state of a bar."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, highlight=False, markup=False, force_terminal=None if stream.isatty() else False)
 
 
 def print_json(value: Any) -> None:
@@ -54,11 +65,10 @@ PATIENCE = 2.0
 @contextmanager
 def progress() -> Iterator[Callable[[str, int, int], None]]:
     """A bar on stderr for what takes longer than two seconds; tell it (what is done, how much of it, of how much)."""
-    from rich.console import Console
     from rich.progress import Progress
 
     began = time.monotonic()
-    console = Console(stderr=True)
+    console = open_console(stderr=True)
     bar = Progress(console=console, transient=True, disable=not console.is_terminal)
     task = bar.add_task("")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tuner.errors import BadInput, Problem
-from tuner.terminal import OUT, Json, print_json, print_table, show
+from tuner.terminal import OUT, Json, open_console, print_json, print_table, progress, show
 
 if TYPE_CHECKING:
     from analysis.folders.runs import RunSummary
@@ -76,9 +76,8 @@ def analyze(
                 _open(write(read(chosen)).page)
             keep_up(chosen, lambda results: write(results).page, LOOK, out=out, read=read, say=typer.echo)
             return
-        from rich.console import Console
 
-        with Console(stderr=True, markup=False).status(f"reading {show(chosen)} and drawing"):
+        with open_console(stderr=True).status(f"reading {show(chosen)} and drawing"):
             results = read(chosen)
             written = write(results)
         exported = [exports.export(results, target) for target in targets]
@@ -204,8 +203,9 @@ def whatif(
         return
     if grace and grace >= record.full:
         raise BadInput(f"--grace {grace}: trials train for {record.full} epochs: a scheduler stops none before that")
-    with hindsight.progress() as tell:
-        answer = search.compare(record, [chosen] if chosen else search.settings(record, own), own, tell)
+    with progress() as tell:
+        told = partial(tell, "playing the run again")
+        answer = search.compare(record, [chosen] if chosen else search.settings(record, own), own, told)
     said = hindsight.sentences(answer, record, results)
     if as_json:
         print_json(hindsight.as_json(answer, record, results, said))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tuner.errors import BadInput
-from tuner.terminal import Json, Sets, print_json, print_table, show
+from tuner.terminal import Json, Sets, open_console, print_json, print_table, show
 
 SpaceFile = Annotated[Path, typer.Argument(help="space file, such as my.yaml", show_default=False)]
 
@@ -26,9 +26,7 @@ def validate(
     count = len(space.parameters)
     said = f"{space_file}: valid, {count} setting{'s' * (count != 1)} to search"
     if data:
-        from rich.console import Console
-
-        with Console(stderr=True, markup=False).status("looking at the images, the models and the machine"):
+        with open_console(stderr=True).status("looking at the images, the models and the machine"):
             from tuner.runner.plan import make_plan
             from tuner.runner.planned import plan_json, plan_table
 
@@ -38,7 +36,7 @@ def validate(
             print_json({"valid": True, **plan_json(plan)})
         else:
             typer.echo(said)
-            Console(highlight=False, markup=False).print(table)
+            open_console().print(table)
     elif as_json:
         print_json({"valid": True, "name": space.fixed.name, "parameters": space.to_json()})
     else:
@@ -52,13 +50,12 @@ def preview(
     as_json: Json = False,
 ) -> None:
     """Show the images as the network will see them, and what is wrong with them."""
-    from rich.console import Console
 
     from tuner.spec.space import load_space
 
     space = load_space(space_file, sets or [])
     path = _place_picture(picture or Path(f"{space.fixed.name}_preview.png"))
-    with Console(stderr=True, markup=False).status("looking at the images"):
+    with open_console(stderr=True).status("looking at the images"):
         from tuner.runner.plan import make_plan
         from tuner.runner.preview import save_sheet
         from tuner.training.health import examine
@@ -94,13 +91,12 @@ def lr_find(
     as_json: Json = False,
 ) -> None:
     """Train a little at ever higher learning rates, and suggest one (Smith, 2017)."""
-    from rich.console import Console
 
     from tuner.spec.space import load_space
 
     space = load_space(space_file, sets or [])
     path = _place_picture(picture or Path(f"{space.fixed.name}_lr.png"))
-    with Console(stderr=True, markup=False).status("looking at the images") as status:
+    with open_console(stderr=True).status("looking at the images") as status:
         from tuner.runner.plan import make_plan
         from tuner.runner.rates import STEPS, find_rate, save_picture
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +23,6 @@ if TYPE_CHECKING:
 MOST = 10**7
 """Epochs of a run that are played; what Ray Tune counts may be anything."""
 
-PATIENCE = 2.0
-"""Seconds after which progress is shown."""
 
 LEARN = frozenset({"tpe", "gp", "cmaes", "nsga2"})
 """Samplers that propose by what they heard."""
@@ -308,26 +303,3 @@ def as_json(answer: Answer, record: Record, results: Results, said: list[str]) -
 
 def _span(low: str, high: str) -> str:
     return low if low == high else f"{low}-{high}"
-
-
-@contextmanager
-def progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr once it takes longer than two seconds; tell it (done, of all)."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    began = time.monotonic()
-    console = Console(stderr=True)
-    bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-    task = bar.add_task("playing the run again")
-
-    def tell(done: int, of_all: int) -> None:
-        if time.monotonic() - began > PATIENCE:
-            bar.start()
-        bar.update(task, completed=done, total=of_all)
-
-    try:
-        yield tell
-    finally:
-        if bar.live.is_started:  # else it would leave an empty line
-            bar.stop()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from rich.console import Console
 
@@ -27,9 +29,14 @@ from tuner.spec.space import Space
 from tuner.spec.wish import Wish
 
 
+def open_console(file: IO[str]) -> Console:
+    """A console that draws on a terminal alone: notebooks set FORCE_COLOR, and would get every state of the table."""
+    return Console(file=file, highlight=False, markup=False, force_terminal=None if file.isatty() else False)
+
+
 def make_console(as_json: bool) -> Console:
     """Where a person reads: stderr while stdout belongs to a program."""
-    console = Console(stderr=as_json, highlight=False, markup=False)
+    console = open_console(sys.stderr if as_json else sys.stdout)
     if not console.is_terminal:
         console.width = max(console.width, 120)  # a log is not folded at 80
     return console
@@ -114,7 +121,8 @@ def train(
     console.print(f"writing to {show(folder.path)}\n", style="dim", soft_wrap=True)
     try:
         with folder, output_to(folder.path / "ray.log") as (stdout, stderr):
-            live = Console(file=stderr if as_json else stdout, highlight=False, markup=False, width=console.width)
+            live = open_console(stderr if as_json else stdout)
+            live.width = console.width
             with Progress(plan, live, again) as screen:
                 return run(plan, folder, screen, enough=enough, before=before, known=known)
     except HypertuneError as error:
