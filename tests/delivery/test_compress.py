@@ -117,6 +117,12 @@ def test_a_verdict_says_what_was_measured_and_no_more(changes: Any, words: str, 
     assert (found.verdict, found.gains) == (words, gains)
 
 
+def test_what_is_smaller_but_slower_is_named_for_its_size_alone() -> None:
+    small = said_of(bytes=270, ms={1: 1.25, 64: 20.0})
+    assert summarise([ORIGINAL, small], 100)[0].startswith("Only for size: other, 0.27 of the size")
+    assert summarise([ORIGINAL, said_of(bytes=1200)], 100)[0].startswith("Nothing here is smaller or faster")
+
+
 def test_what_the_machine_gives_for_nothing_is_not_called_faster() -> None:
     assert said_of(ms={1: 0.7, 64: 7.0}).gains
     noisy = said_of(again={1: 2.0, 64: 10.0}, ms={1: 0.7, 64: 9.9})

@@ -106,6 +106,15 @@ def test_it_says_whether_the_lead_is_more_than_luck(
     assert said in verdict.better
 
 
+def test_the_interval_of_a_share_stays_among_shares(run: Path) -> None:
+    verdict = finalize.decide(run, train_again(run, {"001": (0.9, 0.99), "002": (0.1, 0.8)}))
+    assert [(f.low, f.high) for f in verdict.finalists] == [
+        (pytest.approx(0.945 - 12.7062 * 0.045, abs=1e-4), 1),
+        (0, 1),
+    ]
+    assert verdict.difference is not None and verdict.difference[1:] == (-1, 1)
+
+
 def test_of_a_loss_the_smallest_mean_wins(run: Path) -> None:
     folder = train_again(run, {"001": (0.9, 0.8), "002": (0.3, 0.4)}, metric="val_loss")
     assert finalize.decide(run, folder).winner.trial == "002"

@@ -64,15 +64,15 @@ class Verdict:
         return self.finalists[0]
 
 
-def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """The 95% interval of the mean of a few values (Student, 1908); None of fewer than two."""
+def interval(values: Sequence[float], most: float = 1.0) -> tuple[float | None, float | None]:
+    """The 95% interval of the mean of a few values (Student, 1908), within 0 and `most`; None of fewer than two."""
     if len(values) < 2:
         return None, None
     from scipy import stats
 
     half = stats.t.ppf((1 + LEVEL) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.mean(values)
-    return mean - float(half), mean + float(half)
+    return max(0.0, mean - float(half)), min(most, mean + float(half))
 
 
 def decide(run: Path, folder: Path) -> Verdict:
@@ -99,10 +99,12 @@ def decide(run: Path, folder: Path) -> Verdict:
         values = tuple(value for _, value, _ in given)
         params = int(sizes[given[0][2]].get("params", 0))
         runs = tuple(name for _, _, name in given)
-        low, high = interval(values)
+        low, high = interval(values, math.inf if metric == "val_loss" else 1.0)
         finalists.append(Finalist(trial, values, runs, statistics.mean(values), low, high, searched.get(trial), params))
     finalists.sort(key=lambda finalist: -sign * finalist.mean)
     difference, p = welch(finalists[0].values, finalists[1].values) if len(finalists) > 1 else (None, None)
+    if difference and metric != "val_loss":  # of shares
+        difference = (difference[0], max(-1.0, difference[1]), min(1.0, difference[2]))
     seeds = tuple(sorted({int(of["seed"]) for of in told.values()}))
     return Verdict(metric, tuple(finalists), seeds, say(metric, finalists, difference, p), difference, p)
 

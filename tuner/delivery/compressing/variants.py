@@ -149,6 +149,10 @@ def summarise(variants: Sequence[Variant], images: int) -> list[str]:
     """Which variants are worth taking, and what that rests on; only those that are really better in something."""
     gains = [variant for variant in variants if variant.gains]
     if not gains:
+        slower = [v for v in variants if v.file and not v.original and v.size <= 1 / CLEARLY and not v.worse]
+        if slower:
+            one = min(slower, key=lambda v: v.bytes)
+            return [f"Only for size: {one.name}, {_say(one)}. Nothing else gains without a loss: keep the original."]
         return ["Nothing here is smaller or faster without a loss beyond noise: keep the original."]
     roles: dict[str, list[str]] = {}
     for role, one in (
