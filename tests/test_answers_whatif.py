@@ -234,7 +234,8 @@ def test_the_median_rule_is_left_out_of_very_long_runs_and_that_is_said(tmp_path
 def test_it_needs_neither_torch_nor_ray_nor_optuna(tmp_path: Path) -> None:
     run = make(tmp_path / "run", [[0.1, 0.2], [0.5, 0.6]])
     code = (
-        f"import sys; from tuner.commands import answers; from pathlib import Path; answers.whatif(Path({str(run)!r}))\n"
+        "import sys; from tuner.commands import answers; from pathlib import Path\n"
+        f"answers.whatif(Path({str(run)!r}))\n"
         "print({'torch', 'ray', 'optuna'} & set(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
