@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Sequence
@@ -262,10 +263,20 @@ def main() -> None:
     """The console script: errors become their message and exit code, never a stack trace."""
     sys.path.append(str(Path.cwd()))  # the user's own code; last: a tuner/ there must not hide ours
     try:
-        app()
+        _run()
     except HypertuneError as error:
         report(error)
         sys.exit(error.exit_code)
+
+
+def _run() -> None:
+    try:
+        app()
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        rule = "a name that is longer than this file system takes; is it a path?"
+        raise BadInput(f"{str(error.filename)[:60]}...: {rule}") from None
 
 
 def report(error: HypertuneError) -> None:

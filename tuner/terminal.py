@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from unicodedata import category
 
 import typer
 
@@ -31,6 +32,12 @@ def show(path: Path) -> str:
     return shlex.quote(str(path.relative_to(here)) if path.is_relative_to(here) else str(path))
 
 
+def plain(text: str) -> str:
+    """Text of others for a terminal: as \\xNN what would move its cursor or rename its window, or is no UTF-8."""
+    found = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(f"\\x{ord(c):02x}" if category(c) == "Cc" and c != "\n" else c for c in found)
+
+
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Sequence[int] = ()) -> None:
     """A plain table as wide as the terminal; never cut where a program reads it."""
     from rich.table import Table
@@ -39,7 +46,7 @@ def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], numbers: Se
     for place, head in enumerate(heads):
         table.add_column(head, justify="right" if place in numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     console = open_console()
     console.width = console.width if console.is_terminal else 200
     console.print(table)

@@ -64,7 +64,7 @@ def _cells(row: Row, metric: style.Metric) -> dict[str, str]:
         "parameters": UNKNOWN if row.parameters is None else style.number(row.parameters),
         "train": _share(row.train),
         "validation": _share(row.validation) + ("" if own else seeds),
-        "test": NOT_LOOKED_AT if row.test is None else _share(row.test),
+        "test": f"of trial {row.tested}" if row.tested else NOT_LOOKED_AT if row.test is None else _share(row.test),
         "gap (points)": UNKNOWN if row.gap is None else f"{100 * row.gap:.1f}".replace("-", "−"),
         **({metric.label: metric.text(row.value) + seeds} if own else {}),
         "epochs": epochs if row.full_epochs is None else f"{epochs} of {style.number(row.full_epochs)}",

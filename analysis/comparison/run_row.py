@@ -23,7 +23,7 @@ class Row(NamedTuple):
     train, validation, gap: accuracies at the best epoch, training images as validation sees its own where the run
     knows that. test: `test_accuracy` of a file in final/. value: the metric that the run was judged by. seeds: its
     values over seeds, the best trial's own first, empty where it was not repeated. trials: without repeats, epochs:
-    with them. best: of its group. improvement: over the row before it in its group, None for the first.
+    with them. tested: the trial that was delivered instead of the best one, and tested. best: of its group. improvement: over the row before it in its group, None for the first.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Row(NamedTuple):
     trials: int
     epochs: int
     seconds: float | None
+    tested: str | None = None
     best: bool = False
     improvement: Difference | None = None
 
@@ -65,6 +66,7 @@ def read_row(results: Results, name: str, group: int, config: Mapping[str, Any])
     searched = results.trials["repeat_of"].isna()
     repeated = repeats(results)
     created = results.run.get("created")
+    share, winner = _tested(results)
     return Row(
         name=name,
         path=results.path,
@@ -77,7 +79,8 @@ def read_row(results: Results, name: str, group: int, config: Mapping[str, Any])
         parameters=get("params", "num_params", "n_params", "parameters"),
         train=train,
         validation=validation,
-        test=_test(results),
+        test=share if winner in (None, trial) else None,
+        tested=None if winner == trial else winner,
         gap=None if train is None or validation is None else train - validation,
         best_epoch=_number(cells.get("best_epoch")),
         full_epochs=_number(cells.get("full_epochs")),
@@ -91,17 +94,20 @@ def read_row(results: Results, name: str, group: int, config: Mapping[str, Any])
     )
 
 
-def _test(results: Results) -> float | None:
-    """`test_accuracy`, a share, of the first file in final/ that has it: the only place for a look at the test set."""
+def _tested(results: Results) -> tuple[float | None, str | None]:
+    """`test_accuracy`, a share, of the first file in final/ that has it: the only place for a look at the test set.
+
+    And the trial that it names as the winner, which need not be the one with the best value.
+    """
     final = Folder(results.path / "final")
     if results.kind != "hypertune" or "final" not in Folder(results.path).folders():
-        return None
+        return None, None
     for name in final.files("", ".json"):
         told = final.json(name)
         share = _number(told.get("test_accuracy")) if isinstance(told, dict) else None
         if share is not None and 0 <= share <= 1:
-            return share
-    return None
+            return share, str(told["winner"]) if "winner" in told else None
+    return None, None
 
 
 def validation_images(results: Results) -> int | None:
@@ -127,6 +133,11 @@ def notes(row: Row, results: Results) -> list[str]:
     said["failed"] = "failed before its end"
     if row.status in said:
         found.append(f"{row.name} {said[row.status]}: its row is what it had reached by then.")
+    share, winner = _tested(results)
+    if row.tested:
+        found.append(
+            f"{row.name}: the delivered model is trial {winner}, {share:.1%} on test images; its row is of {row.trial}."
+        )
     repeated = repeats(results)
     if repeated is not None and not row.seeds:
         found.append(f"{row.name}: trial {repeated.trial} was repeated, not its best one; those seeds are not counted.")

@@ -74,6 +74,8 @@ def write(folder: Path) -> Path:
         OSError: the folder cannot be written.
     """
     evaluation, finals = read(folder), read_finals(folder)
+    if finals is not None and finals.winner not in (None, evaluation.model.trial):
+        finals = None  # of another model
     statics = {name: partial(kind.draw_static, evaluation) for name, kind in _drawn(evaluation).items()}
     titles = {name: FIGURES[name].title for name in statics}
     if finals is not None and _has(finals):

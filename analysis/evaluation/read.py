@@ -16,7 +16,7 @@ MOST_CLASSES = 1_000
 """More than any figure or table here could show; ImageNet has as many."""
 
 Share = Annotated[float, Meta(ge=0, le=1.000001)]  # a mean of ones may be a little above 1
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000_000)]  # more fits no array
 T = TypeVar("T")
 
 

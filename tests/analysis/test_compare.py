@@ -67,6 +67,16 @@ def test_the_test_accuracy_is_that_of_a_final_evaluation_alone(make_run: MakeRun
     assert [row[shown.heads.index("test")] for row in shown.rows] == ["48.0%", "not looked at", "not looked at"]
 
 
+def test_a_test_of_another_trial_than_the_best_one_does_not_stand_in_its_row(make_run: MakeRun) -> None:
+    folders = [make_run([done(0.5), done(0.4)], name=name) for name in "ab"]
+    for folder, winner in zip(folders, ("001", "002"), strict=True):
+        (folder / "final").mkdir()
+        (folder / "final" / "finalize.json").write_text(json.dumps({"test_accuracy": 0.4, "winner": winner}))
+    comparison = compare([analysis.load(folder) for folder in folders])
+    assert [(row.test, row.tested) for row in comparison.rows] == [(0.4, None), (None, "002")]
+    assert "trial 002, 40.0% on test images" in " ".join(comparison.notes)
+
+
 def test_the_gap_is_between_training_and_validation_accuracy_of_the_best_epoch() -> None:
     row = compare([analysis.load(FIXTURES / name) for name in ("hypertune_digits", "hypertune_killed")]).rows[0]
     best = analysis.load(FIXTURES / "hypertune_digits").trials.loc[row.trial]

@@ -145,6 +145,7 @@ def test_what_is_read_is_what_the_file_says(make: MakeEvaluation) -> None:
         ({"classes": ["a"]}, r"classes"),
         ({"confusion": [[1, 2], [3, 4]]}, "confusion is not 4 rows"),
         ({"confusion": [[-1] * 4] * 4}, r"confusion"),
+        ({"confusion": [[10**30] * 4] * 4}, r"confusion"),
         ({"metrics": {}}, "no accuracy"),
         ({"per_class": []}, "one entry a class"),
         ({"curves": {"roc": [{"class": "macro", "x": [0, 1], "y": [0]}]}}, "as many x as y"),

@@ -52,13 +52,14 @@ def write_evaluation(run: Path, model: Model, **data: Any) -> None:
 
 
 def write_finalized(run: Path, **changes: Any) -> None:
+    files = json.loads((run / "final" / "model" / "model.json").read_text())["files"]
     told = {
+        "model_sha256": files["model.safetensors"]["sha256"],
         "metric": "val_accuracy", "winner": "001", "seeds": [1, 2, 3], "model": "final/model",
         "better": "001 and 002 cannot be told apart",
         "finalists": [{"trial": "001", "values": [0.7, 0.8], "mean": 0.75, "low": 0.61, "high": 0.89}],
         "test": {"accuracy": 0.731, "low": 0.71, "high": 0.752, "seeds": [0.731, 0.7]}, "test_accuracy": 0.731,
     }  # fmt: skip
-    (run / "final").mkdir(exist_ok=True)
     (run / "final" / "finalize.json").write_text(json.dumps({**told, **changes}))
 
 
@@ -114,6 +115,13 @@ def test_what_finalizing_found_is_told_of_the_delivered_model_only(run: Path) ->
     assert "| 001 | 75.0% | 61.0% to 89.0% |" in said and "cannot be told apart" in said
     assert "were opened once" in said
     assert "73.1%" not in card(trial)
+
+
+def test_what_finalizing_found_is_not_told_of_a_model_that_came_after_it(run: Path) -> None:
+    save_model(run / "final" / "model", open_torch(run))
+    write_finalized(run)
+    save_model(run / "final" / "model", open_torch(run / "trials" / "003"))
+    assert "73.1%" not in card(open_torch(run))
 
 
 def test_a_single_seed_has_no_interval(run: Path) -> None:

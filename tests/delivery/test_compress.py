@@ -10,12 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from analysis.evaluation import pareto
 from analysis.folders.folder import Unreadable
 from tuner.delivery.compressing import compress as compressing
 from tuner.delivery.compressing.compress import Compressed, as_json, compress, write
+from tuner.delivery.compressing.quantise import CALIBRATION, quantise_static
 from tuner.delivery.compressing.variants import Variant, compare, pick, summarise
 from tuner.delivery.looks import count_looks
 from tuner.delivery.model import Model, open_model, open_torch, save_model
@@ -52,6 +54,22 @@ def test_each_file_gives_the_accuracy_and_the_size_that_are_reported(done: Done,
         assert judge(open_model(file), pictures).right.mean() == pytest.approx(variant.accuracy)
         size = file.with_name("model.safetensors") if file.name == "model.json" else file
         assert size.stat().st_size == variant.bytes and variant.low <= variant.accuracy <= variant.high
+
+
+def test_what_is_lost_is_what_the_original_has_more(done: Done) -> None:
+    best = of(done, "original-torch").accuracy
+    differences = [variant.difference for variant in done[0].variants]
+    assert differences == pytest.approx([variant.accuracy - best for variant in done[0].variants]) and any(differences)
+    assert all(one.difference_low <= one.difference <= one.difference_high for one in done[0].variants)
+
+
+def test_the_ranges_of_int8_are_those_of_training_images(done: Done, model: Model, tmp_path: Path) -> None:
+    original, training = open_model(done[1] / "original.onnx"), open_split(model.place, model.about, "train", "test")
+    pixels = np.asarray(training.pixels)
+    assert done[0].calibration == len(pixels) <= CALIBRATION
+    quantise_static(original.place.path, tmp_path / "again.onnx", original.about, pixels)
+    made, again = open_model(done[1] / "int8.onnx"), open_model(tmp_path / "again.onnx")
+    assert np.array_equal(made.logits(pixels), again.logits(pixels))
 
 
 def test_pruning_and_int8_make_parameters_arithmetic_and_files_fewer(done: Done, model: Model) -> None:

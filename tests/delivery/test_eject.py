@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
@@ -319,6 +319,19 @@ def test_a_delivered_model_is_ejected_with_the_seed_that_it_was_trained_with(run
     save_model(run / "final" / "model", dataclasses.replace(model, about=about))
     made = eject(run, tmp_path / "plain.py")
     assert made.trial == "shapes-small 003" and "\nSEED = 5\n" in made.path.read_text()
+
+
+def test_broken_off_it_leaves_nothing_that_would_stop_the_next_one(
+    eject_trial: Eject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(file: IO[bytes], **arrays: object) -> None:
+        file.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(np, "savez_compressed", stop)
+        eject_trial({}, SHAPES)
+    assert not list(tmp_path.glob("*plain*"))
 
 
 def test_the_command_says_what_it_wrote_and_never_overwrites(

@@ -229,6 +229,12 @@ def test_finalists_are_candidates_unless_they_know_the_validation_images(run: Pa
     assert all("validation images too" in text for text in found.left_out)
 
 
+def test_a_training_that_two_sets_of_finalists_share_is_one_candidate(run: Path) -> None:
+    add_finalists(run, "finalists")
+    add_finalists(run, "finalists-2")
+    assert len(gather(run).found) == 6
+
+
 def test_what_was_split_otherwise_or_is_damaged_is_left_out_with_the_reason(run: Path) -> None:
     again = add_finalists(run, "finalists")
     said = json.loads((again / "run.json").read_text())
@@ -333,3 +339,4 @@ def test_a_folder_of_something_else_is_not_written_to(run: Path, call: Call) -> 
     code, _, err = call("ensemble", run, "--out", run / "trials" / "001")
     assert code == 2 and "choose another folder with --out" in err
     assert not (run / "trials" / "001" / MODEL).exists()
+    assert call("ensemble", run, "--out", run)[0] == 2

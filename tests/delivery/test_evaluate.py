@@ -19,7 +19,7 @@ from sklearn import metrics as sk
 from tuner.commands import evaluating
 from tuner.delivery import looks
 from tuner.delivery.judging import curves, scores
-from tuner.delivery.judging.evaluate import evaluate
+from tuner.delivery.judging.evaluate import _read_training, evaluate
 from tuner.delivery.judging.evaluation_files import to_csv, write
 from tuner.delivery.judging.paired import wilson
 from tuner.delivery.judging.ranks import areas
@@ -27,6 +27,7 @@ from tuner.delivery.judging.scores import Interval, score
 from tuner.delivery.judging.wrong import find_wrong
 from tuner.delivery.model import Model, open_torch, save_model
 from tuner.delivery.pictures import open_split
+from tuner.delivery.place import find_model
 from tuner.delivery.predictions import Predictions, batches
 from tuner.training import metrics
 
@@ -126,8 +127,12 @@ def test_a_class_never_predicted_has_precision_0_and_is_named(found: Predictions
 
 
 def test_a_class_without_images_has_no_recall_and_is_named() -> None:
-    made = score(predict(np.repeat([0, 1], 50), 4), resamples=50)
+    found = predict(np.repeat([0, 1], 50), 4)
+    made = score(found, resamples=50)
     row = made.per_class[3]
+    recalls = found.right[:50].mean(), found.right[50:].mean()
+    assert made.metrics["balanced_accuracy"].value == pytest.approx(np.mean(recalls))
+    assert made.metrics["macro_recall"].value == pytest.approx(sum(recalls) / 4)  # it counts what is predicted too
     assert row.images == 0 < row.predicted and row.precision and row.precision.value == 0
     assert (row.recall, row.f1, row.roc_auc) == (None, None, None) and "No image of c, d." in made.notes[0]
 
@@ -237,6 +242,9 @@ def test_a_delivered_model_has_the_epochs_of_its_own_training(run: Path) -> None
     asked = events.read_text().replace('{"train.optimizer.lr": 0.05}', '{"finalist": "001", "seed": 77}')
     events.write_text(asked)
     assert len(evaluate(open_torch(run), images).training) == 3  # the epochs of trial 003 there
+    data = {**model.about.settings["data"], "train_on": "all"}
+    whole = model.about.model_copy(update={"origin": origin, "settings": {**model.about.settings, "data": data}})
+    assert _read_training(replace(model, about=whole, place=find_model(run))) == []  # that one was trained on others
 
 
 # ---------------------------------------------------------------- the command
@@ -282,7 +290,7 @@ def test_of_many_classes_the_worst_are_shown(run: Path, capsys: pytest.CaptureFi
     model = open_torch(run)
     made = evaluate(model, open_split(model.place, model.about, "validation", "test"))
     rows = [replace(made.scores.per_class[0], name=f"c{n}", f1=Interval(n / 30, 0, 1)) for n in range(30)]
-    evaluating.say(replace(made, scores=replace(made.scores, per_class=tuple(rows))), run / "index.html")
+    evaluating.say(replace(made, scores=replace(made.scores, per_class=tuple(rows))), run, run / "index.html")
     out = capsys.readouterr().out
     assert "10 classes with the lowest F1 of 30" in out and "c9 " in out and "c10 " not in out
 
@@ -315,3 +323,16 @@ def test_a_folder_of_somebodys_own_images_is_not_replaced(run: Path, tmp_path: P
     (tmp_path / "mine" / "images" / "a.png").write_text("mine")
     code, _, err = call("evaluate", run, "--split", "validation", "--out", tmp_path / "mine")
     assert code == 2 and "choose another folder" in err and (tmp_path / "mine" / "images" / "a.png").exists()
+
+
+def test_of_too_many_classes_for_a_page_the_numbers_are_said_all_the_same(
+    run: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("analysis.evaluation.read.MOST_CLASSES", 2)
+    code, out, _ = call("evaluate", run, "--split", "validation")
+    assert code == 0 and "page       none: it could not show so many classes" in out
+    folder = run / "final" / "evaluation-validation"
+    assert (folder / "evaluation.json").is_file() and not (folder / "index.html").exists()
+    trials = (run / "trials" / "001", run / "trials" / "003")
+    code, out, _ = call("evaluate", *trials, "--split", "validation", "--no-corrupt", "--json")
+    assert code == 0 and json.loads(out)["page"] is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,6 +155,21 @@ def test_what_cannot_be_explained_is_refused_in_words(run: Path, photos: Path, t
     assert code == 2 and "one folder of class folders" in err
     code, _, err = call("explain", run, photos, "--out", tmp_path / "a.png" / "out")
     assert code == 2 and "--out" in err
+
+
+def test_pictures_never_lie_among_the_images_that_they_are_of(run: Path, photos: Path, call: Call) -> None:
+    path = next((photos / "circle").iterdir())
+    before = path.read_bytes()
+    for images, out in (([path], path.parent), ([photos], photos / "out"), ([path], photos)):
+        code, _, err = call("explain", run, *images, "--out", out)
+        assert code == 2 and "choose another folder with --out" in err
+    assert path.read_bytes() == before and not (photos / "out").exists()
+
+
+def test_a_file_whose_name_is_no_text_is_explained_all_the_same(run: Path, photos: Path, call: Call) -> None:
+    path = next((photos / "circle").iterdir()).rename(photos / os.fsdecode(b"\xff.png"))
+    code, out, _ = call("explain", run, path, photos / os.fsdecode(b"\xfe.png"))
+    assert code == 0 and "\\udcff.png" in out and "\\udcfe.png was left out" in out
 
 
 def test_a_model_whose_weights_are_no_numbers_is_refused(trained: Path, photos: Path, tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors import safe_open
 from scipy import stats
 
 from tuner.delivery import finalize
 from tuner.delivery.looks import count_looks
-from tuner.delivery.model import Model, open_model, open_torch
+from tuner.delivery.model import Model, open_model, open_torch, save_model
 from tuner.delivery.pictures import open_split
 from tuner.errors import BadInput, SearchFailed
 from tuner.records.reader import read_record
@@ -153,11 +156,61 @@ def test_the_test_images_are_opened_once_for_all_seeds_of_the_winner(run: Path) 
     assert told["low"] < told["accuracy"] < told["high"]
 
 
+def test_each_seed_is_judged_by_its_own_weights(run: Path) -> None:
+    made, folder, verdict = deliver(run, {"001": (0.2, 0.3), "002": (0.5, 0.7)})
+    empty(folder / "trials" / verdict.winner.runs[0] / "checkpoint_best")
+    told = finalize.test(made, folder, verdict)
+    labels = open_split(made.place, made.about, "test", "again").labels
+    assert told["seeds"] == pytest.approx([(labels == 0).mean(), told["accuracy"]])  # of equal logits the first class
+    assert (labels == 0).mean() < told["mean"] < told["accuracy"]
+
+
+def empty(best: Path) -> None:
+    """Weights that say the same of every image."""
+    tensors, state = checkpoint.load(best)
+    with safe_open(best / checkpoint.WEIGHTS, framework="pt") as file:
+        colours = file.metadata()
+    checkpoint.save(best, {name: torch.zeros_like(value) for name, value in tensors.items()}, state, colours)
+
+
+def test_of_what_is_trained_on_all_images_the_first_seed_is_delivered(run: Path) -> None:
+    made, folder, _ = deliver(run, {"001": (0.2, 0.3), "002": (0.5, 0.7)}, whole=True)
+    seeds = [line.fields["parameters"]["seed"] for line in read_record(folder).lines if line.event == "asked"]
+    assert len(seeds) == 2 and made.about.origin.seed == min(seeds)
+
+
 def test_a_model_that_learned_from_the_validation_images_is_not_judged_on_them(run: Path) -> None:
     made, _, _ = deliver(run, {"001": (0.2, 0.3), "002": (0.5, 0.7)}, whole=True)
     assert made.about.origin.value is None and "validation images too" in made.about.notes[0]
     with pytest.raises(BadInput, match="learned from"):
         open_split(made.place, made.about, "validation", "evaluate")
+
+
+def test_finalize_json_speaks_of_one_model_and_its_finalists_alone(run: Path) -> None:
+    _, folder, verdict = deliver(run, {"001": (0.2, 0.3), "002": (0.5, 0.7)})
+    where = run / "final" / "model"
+    told = finalize.as_json(run, folder, verdict, {"accuracy": 0.5}, whole=False, model=where)
+    finalize.write(run, told)
+    assert told["model"] == "final/model" and finalize.is_told(run, folder, verdict, where)
+    other = replace(verdict, finalists=verdict.finalists[::-1])
+    assert not finalize.is_told(run, folder, other, where)
+    save_model(where, open_torch(run / "trials" / "003"))
+    assert not finalize.is_told(run, folder, verdict, where)
+    finalize.deliver(run, folder, verdict, whole=False, out=where)
+    assert finalize.read(run) is None  # until the test images have been opened for it
+
+
+def test_seeds_of_repeats_are_not_fresh(run: Path) -> None:
+    with RunFolder(run) as folder:
+        folder.write_event("asked", trial="004", parameters={}, size={}, number=None, repeat_of="001", seed=5)
+    assert make_finalists(run, ["001"], 2).parameters[1].distribution.values() == (6, 7)
+
+
+def test_a_run_that_is_being_searched_has_no_finalists_yet(run: Path) -> None:
+    with RunFolder(run) as folder:
+        folder.write_run(status="running")
+        with pytest.raises(BadInput, match="still being searched"):
+            choose(run, 2)
 
 
 def test_a_space_file_may_not_train_on_validation_images() -> None:

@@ -123,6 +123,20 @@ def test_a_gpu_that_is_not_there_is_refused(run: Path, call: Any) -> None:
     assert code == 2 and "no GPU" in err
 
 
+def test_a_place_or_threads_that_cannot_be_are_refused_before_anything_is_timed(
+    run: Path, tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency, "compare", None)
+    (tmp_path / "file").write_text("")
+    for words, said in (
+        (("--out", tmp_path / "file" / "x.json"), "cannot be written"),
+        (("--out", tmp_path), "is a folder"),
+        (("--threads", 100_000), "at most that many"),
+    ):
+        code, _, err = call("latency", run, *words)
+        assert code == 2 and said in err
+
+
 def test_a_busy_machine_is_said() -> None:
     assert not latency.notes(latency.Latency((), (), 0.9), cores=2)
     assert "load 3.2 on 2 cores" in latency.notes(latency.Latency((), (), 3.2), cores=2)[0]

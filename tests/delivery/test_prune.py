@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,16 @@ def test_zeros_stay_zeros_in_fine_tuning_and_the_rest_learns(model: Model) -> No
     settle(masked.network)
     after = weights_of(masked)
     assert torch.equal(after == 0, zeros) and not torch.equal(after, before)
+
+
+def test_fine_tuning_starts_at_a_tenth_of_the_rate_and_ends_near_nothing(model: Model) -> None:
+    train = {**model.about.settings["train"], "batch_size": 1_000}  # all images: a step an epoch
+    model = replace(model, about=model.about.model_copy(update={"settings": {**model.about.settings, "train": train}}))
+    dataset, seen = open_run(model.place, model.about), [weights_of(model).detach().clone()]
+    finetune(model, dataset, 4, lambda *_: seen.append(weights_of(model).detach().clone()))
+    steps = [float((after - before).abs().max()) for before, after in pairwise(seen)]
+    assert steps[0] == pytest.approx(0.1 * train["optimizer"]["lr"], rel=1e-3)  # Adam's first step is its rate
+    assert len(steps) == 4 and steps[3] < 0.5 * steps[0]  # at a quarter of it
 
 
 def test_channels_are_taken_out_of_every_layer_but_the_output(model: Model) -> None:

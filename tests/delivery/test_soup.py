@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ import torch
 from torch import nn
 
 from tuner.delivery.ensembles import soup
-from tuner.delivery.ensembles.members import Candidates, best_single, gather
-from tuner.delivery.model import open_model, open_torch
+from tuner.delivery.ensembles.members import Candidates, best_single, gather, validation
+from tuner.delivery.model import open_model, open_torch, save_model
 from tuner.delivery.pictures import open_split
 from tuner.delivery.predictions import judge
 
@@ -39,6 +40,15 @@ def test_only_networks_of_one_architecture_are_averaged(candidates: Candidates) 
     assert soup.alike(candidates, other) == [other]
 
 
+@pytest.mark.parametrize("what", ["mean", "std"])
+def test_networks_that_see_colours_otherwise_are_not_averaged(candidates: Candidates, what: str) -> None:
+    first, second = (each for each in candidates.found if each.name in ("001", "002"))
+    darker = tuple(value / 2 for value in getattr(second.about, what))
+    other = replace(second, about=second.about.model_copy(update={what: darker}))
+    assert soup.alike(replace(candidates, found=(first, second)), 0) == [0, 1]
+    assert soup.alike(replace(candidates, found=(first, other)), 0) == [0]
+
+
 def test_statistics_are_those_of_the_training_images(trained: Path) -> None:
     model = open_torch(trained)
     norms = [layer for layer in model.network.modules() if isinstance(layer, nn.BatchNorm2d)]
@@ -56,7 +66,26 @@ def test_a_soup_of_one_network_twice_is_that_network(candidates: Candidates, tmp
     best = best_single(candidates.right, candidates.truth)
     twice = Candidates(candidates.run, (candidates.found[best],) * 2, candidates.labels, ())
     (made,) = soup.make(twice, 0, tmp_path / "soup")
-    assert made.kind == "uniform" and abs(made.gain.value) < 0.15  # its statistics are new
+    model = open_torch(candidates.found[best].place)
+    soup.renew_statistics(model.network, open_split(model.place, model.about, "train", "test"), model.device)
+    right = judge(model, validation(candidates)).right
+    assert made.kind == "uniform" and made.accuracy == right.mean()  # its statistics are new, and no more
+    assert made.gain.value == pytest.approx(right.mean() - candidates.right[best].mean())
+
+
+def test_a_soups_statistics_are_those_of_the_training_images(
+    candidates: Candidates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nothing_right = np.zeros((3, len(candidates.labels)), dtype=bool)
+    monkeypatch.setattr(Candidates, "right", property(lambda self: nothing_right))  # anything is as good
+    soup.make(candidates, [each.name for each in candidates.found].index("001"), tmp_path)
+    made = open_torch(tmp_path).network
+    found = {name: value.clone() for name, value in made.named_buffers() if "running" in name}
+    place = candidates.found[0].place
+    soup.renew_statistics(made, open_split(place, candidates.found[0].about, "train", "test"), torch.device("cpu"))
+    assert found
+    for name, value in found.items():
+        torch.testing.assert_close(value, made.get_buffer(name))
 
 
 def test_a_soup_that_is_no_worse_is_saved_and_judges_as_it_was_tasted(
@@ -78,10 +107,17 @@ def test_a_soup_that_is_worse_is_not_saved_and_an_earlier_one_goes(
     all_right = np.ones((3, len(candidates.labels)), dtype=bool)
     monkeypatch.setattr(Candidates, "right", property(lambda self: all_right))  # nothing can be better
     monkeypatch.setattr(soup._Cook, "taste", lambda self, names: np.zeros(len(candidates.labels), dtype=bool))
-    (tmp_path / "model.json").write_text("{}")
     names = [each.name for each in candidates.found]
+    save_model(tmp_path, open_torch(candidates.found[0].place), notes=(f"{soup.SAID} 1, 2 (uniform soup)",))
     (made,) = soup.make(candidates, names.index("001"), tmp_path)
     assert made.folder is None and made.gain.high < 0 and not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_no_soup_stays_where_none_is_saved(candidates: Candidates, tmp_path: Path) -> None:
+    save_model(tmp_path, open_torch(candidates.found[0].place))
+    names = [each.name for each in candidates.found]
+    assert soup.make(candidates, names.index("003"), tmp_path) == ()  # none is like it
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
 def test_the_greedy_soup_leaves_out_what_makes_it_worse(

@@ -16,11 +16,11 @@ from scipy.stats import binomtest
 
 from tuner.delivery.judging import verdict
 from tuner.delivery.judging.paired import Paired, holm, interval, pair, wilson
-from tuner.delivery.judging.versus import NAME, Versus, compare
+from tuner.delivery.judging.versus import NAME, Versus, _per_class, compare
 from tuner.delivery.looks import count_looks
 from tuner.delivery.model import Model, open_torch, save_model
 from tuner.delivery.pictures import open_pictures, open_split
-from tuner.delivery.predictions import judge
+from tuner.delivery.predictions import Predictions, judge
 from tuner.errors import BadInput
 
 Call = Callable[..., tuple[int, str, str]]
@@ -68,6 +68,20 @@ def test_the_interval_covers_the_true_difference_about_as_often_as_it_says() -> 
 def test_holm_multiplies_the_smallest_p_by_all_and_never_lowers_the_next() -> None:
     assert holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx([0.09, 0.04, 0.09, 0.5])
     assert holm([0.4, 0.7]) == pytest.approx([0.8, 0.8]) and holm([]) == []
+
+
+def test_the_p_values_of_classes_are_corrected_as_by_hand() -> None:
+    # The first alone is right on all 10, 5 and 3 images of the classes a, c and d, both on the 4 of b.
+    labels = np.repeat([0, 1, 2, 3], [10, 4, 5, 3])
+    sure = np.eye(4, dtype=np.float32)
+    first, second = sure[labels], sure[np.where(labels == 1, 1, (labels + 1) % 4)]
+    a, b, c, d = _per_class((judged(first, labels), judged(second, labels)))
+    assert (a.p, b.p, c.p, d.p) == pytest.approx((2 / 2**10, 1, 2 / 2**5, 2 / 2**3))
+    assert (a.p_holm, b.p_holm, c.p_holm, d.p_holm) == pytest.approx((4 * 2 / 2**10, 1, 3 * 2 / 2**5, 2 * 2 / 2**3))
+
+
+def judged(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> Predictions:
+    return Predictions(logits, labels, [str(n) for n in range(len(labels))], ("a", "b", "c", "d"))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +242,15 @@ def test_models_of_different_data_are_refused_before_anything_is_opened(run: Pat
     with pytest.raises(BadInput, match=r"different images.*--data"):
         compare((model, other))
     assert count_looks(run) == 0
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_validation_images_that_one_of_them_learned_from_are_refused(first: int, run: Path) -> None:
+    model, other = open_torch(run), open_torch(run / "trials" / "003")
+    settings = {**other.about.settings, "data": {**other.about.settings["data"], "train_on": "all"}}
+    whole = replace(other, about=other.about.model_copy(update={"settings": settings}))
+    with pytest.raises(BadInput, match="learned from its validation images"):
+        compare((model, whole) if first else (whole, model), split="validation")
 
 
 def test_validation_images_that_the_other_run_trained_on_are_refused(

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,50 +23,69 @@ model: {name: cnn, depth: 1, width: {choice: [4, 8]}}
 train: {epochs: 4, optimizer: {name: adam, lr: 0.01}}
 search: {trials: 2, scheduler: none}
 """
+ROWS = "final/finalists/trials/*/result.json"
 
 
-def call(folder: Path, *words: str) -> dict[str, Any]:
-    done = subprocess.run([HYPERTUNE, *words, "--json"], cwd=folder, capture_output=True, text=True, timeout=200)
+def call(home: Path, *words: str) -> dict[str, Any]:
+    done = subprocess.run([HYPERTUNE, *words, "--json"], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
 
 
-def interrupt(folder: Path, rows: str, *words: str) -> int:
-    """Start a command, send it Ctrl-C when the first epoch is on disk; its exit code."""
-    process = subprocess.Popen([HYPERTUNE, *words], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    limit = time.monotonic() + 100
-    while not any(path.stat().st_size for path in folder.glob(rows)):
-        assert process.poll() is None and time.monotonic() < limit
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGINT)
-    return process.wait(timeout=60)
+def interrupt(run: Path, home: Path, *words: str) -> int:
+    """Start a command, send it Ctrl-C when the first epoch of a finalist is on disk; its exit code."""
+    process = subprocess.Popen([HYPERTUNE, *words], cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    clock = threading.Event()
+    try:
+        while not any(path.stat().st_size for path in run.glob(ROWS)):
+            assert process.poll() is None
+            clock.wait(0.02)
+        os.kill(process.pid, signal.SIGINT)
+        return process.wait()
+    finally:
+        process.kill()
 
 
-def test_finalize_goes_on_after_ctrl_c_and_opens_the_test_images_once(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SPACE)
-    call(tmp_path, "run", "small.yaml")
-    run = tmp_path / "results" / "small"
-    words = ("finalize", "results/small", "--top", "2", "--seeds", "4")
-    assert interrupt(tmp_path, "results/small/final/finalists/trials/*/result.json", *words) == 130
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search that was to end with its finalists, and was interrupted while these were trained."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "small.yaml").write_text(SPACE)
+    run = home / "results" / "small"
+    assert interrupt(run, home, "run", "small.yaml", "--finalize") == 130
+    return run
+
+
+@pytest.fixture(scope="module")
+def told(run: Path) -> dict[str, Any]:
+    """What `hypertune finalize` says that goes on with it."""
     assert not (run / "final" / "finalize.json").exists() and not (run / "final" / "test_looks.jsonl").exists()
+    return call(run.parent.parent, "finalize", "results/small")
 
-    told = call(tmp_path, *words)
-    epochs = [len(path.read_text().splitlines()) for path in run.glob("final/finalists/trials/*/result.json")]
-    assert epochs == [4] * 8 and sorted(told["seeds"]) == [1, 2, 3, 4]
-    assert [len(finalist["values"]) for finalist in told["finalists"]] == [4, 4]
+
+def test_finalize_goes_on_after_ctrl_c_and_opens_the_test_images_once(run: Path, told: dict[str, Any]) -> None:
+    epochs = [len(path.read_text().splitlines()) for path in run.glob(ROWS)]
+    assert epochs == [4] * 6 and sorted(told["seeds"]) == [1, 2, 3]
+    assert [len(finalist["values"]) for finalist in told["finalists"]] == [3, 3]
     assert told["test"]["looks"] == 1 and told["test_accuracy"] == told["test"]["accuracy"] > 0.3
     assert (run / "final" / "model" / "model.safetensors").is_file()
 
-    again = call(tmp_path, *words)
-    assert again == told and len((run / "final" / "test_looks.jsonl").read_text().splitlines()) == 1
+
+def test_a_run_that_ends_with_it_says_the_same_again_and_leaves_the_test_images_closed(
+    run: Path, told: dict[str, Any]
+) -> None:
+    again = call(run.parent.parent, "run", "small.yaml", "--resume-if-exists", "--finalize")
+    assert again["status"] == "finished" and again["final"] == told
+    assert len((run / "final" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
-def test_a_run_can_end_with_it_and_its_folder_is_not_resumed_by_hand(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SPACE.replace("epochs: 4", "epochs: 1"))
-    told = call(tmp_path, "run", "small.yaml", "--finalize")
-    assert told["status"] == "finished" and told["final"]["winner"] in ("001", "002")
-    done = subprocess.run(
-        [HYPERTUNE, "resume", "results/small/final/finalists"], cwd=tmp_path, capture_output=True, text=True
-    )
+def test_as_many_are_trained_as_one_asks_for(run: Path, told: dict[str, Any]) -> None:
+    other = call(run.parent.parent, "finalize", "results/small", "--top", "1", "--seeds", "2")
+    assert [len(finalist["values"]) for finalist in other["finalists"]] == [2] and other["test"]["looks"] == 2
+
+
+def test_the_folder_of_finalists_is_not_resumed_by_hand(run: Path) -> None:
+    words = [HYPERTUNE, "resume", "results/small/final/finalists"]
+    done = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True)
     assert done.returncode == 2 and "hypertune finalize results/small" in done.stderr

@@ -157,6 +157,12 @@ def test_all_problems_come_at_once(root: Path) -> None:
     ]
 
 
+def test_a_class_whose_name_a_terminal_would_obey_is_refused(root: Path) -> None:
+    (root / "cat").rename(root / "cat\x1b[2J")
+    (said,) = problems(root)
+    assert "control characters" in said and "\x1b" not in said
+
+
 def test_one_class(root: Path) -> None:
     (root / "dog").rename(root.parent / "dog")
     assert problems(root) == [f"{root}: only one class, 'cat'; there must be two or more"]

@@ -21,7 +21,8 @@ def make(path: Path, *, most: int, out: Path | None, device: str) -> dict[str, A
     Raises:
         BadInput: the run, its trials, or the folder.
     """
-    from tuner.delivery.place import Place, find_model
+    from tuner.delivery.place import ENSEMBLE, Place, find_model
+    from tuner.delivery.target import make_ready
 
     run = path.absolute()
     if not (run / "run.json").is_file():
@@ -32,7 +33,7 @@ def make(path: Path, *, most: int, out: Path | None, device: str) -> dict[str, A
     from tuner.delivery.ensembles import ensemble, members, soup
 
     folder = out.absolute() if out else Place(run, "ensemble", run).folder("ensemble")
-    ensemble.check_target(folder)
+    make_ready(folder, ENSEMBLE)
     with progress() as tell:
         candidates = members.gather(run, device=device, progress=tell)
         made = ensemble.make(candidates, folder, most, device=device, progress=tell)

@@ -31,8 +31,8 @@ NUMBERS = {
 def make(
     paths: Sequence[Path], *, split: Split, data: Path | None, out: Path | None, corrupt: bool | None, device: str,
     trust_code: bool, command: str, as_json: bool,
-) -> Path:  # fmt: skip
-    """Evaluate the first model, write it down and say what it came to; returns the page.
+) -> Path | None:  # fmt: skip
+    """Evaluate the first model, write it down and say what it came to; returns the page, None of too many classes.
 
     Raises:
         BadInput: the model, the images or the folder.
@@ -42,30 +42,31 @@ def make(
     from tuner.delivery.judging.evaluate import evaluate, open_images
     from tuner.delivery.model import open_model
     from tuner.delivery.place import find_model
+    from tuner.delivery.target import make_ready
 
     _check_images(split, data)
     place = find_model(paths[0])
     folder = out.absolute() if out else default_folder(place, split, data)
-    evaluation_files.make_ready(folder)
+    make_ready(folder, evaluation_files.NAME)
     model = open_model(place, device=device, trust_code=trust_code)
     with progress() as tell:
         pictures = open_images(place, model.about, split, data, command, tell)
         evaluation = evaluate(model, pictures, corrupt=bool(corrupt), progress=tell)
         tell("drawing the page", 0, 1)
         told = evaluation_files.write(evaluation, folder)
-        written = _draw(page.write, folder)
+        written = _draw(page.write, folder, len(model.about.classes))
     if as_json:
-        print_json({**told, "page": str(written)})
+        print_json({**told, "page": written and str(written)})
     else:
-        say(evaluation, written)
+        say(evaluation, folder, written)
     return written
 
 
 def compare(
     paths: Sequence[Path], *, split: Split, data: Path | None, out: Path | None, corrupt: bool | None, device: str,
     trust_code: bool, command: str, as_json: bool,
-) -> Path:  # fmt: skip
-    """Set two models against each other on the same images and say which is better; returns the page.
+) -> Path | None:  # fmt: skip
+    """Set two models against each other on the same images and say which is better; returns the page as `make` does.
 
     Raises:
         BadInput: the models, the images or the folder.
@@ -82,11 +83,11 @@ def compare(
             why=command, progress=tell,
         )  # fmt: skip
         tell("drawing the page", 0, 1)
-        written = _draw(versus_page.write, found.folder)
+        written = _draw(versus_page.write, found.folder, len(found.classes))
     if as_json:
-        print_json({**found.as_json(), "page": str(written)})
+        print_json({**found.as_json(), "page": written and str(written)})
     else:
-        typer.echo("\n".join([*verdict.lines(found), f"page    {show(written)}"]))
+        typer.echo("\n".join([*verdict.lines(found), f"page    {_where(found.folder, written)}"]))
     return written
 
 
@@ -95,10 +96,16 @@ def _check_images(split: Split, data: Path | None) -> None:
         raise BadInput("--data and --split validation are two kinds of images; leave one out")
 
 
-def _draw(write: Callable[[Path], Path], folder: Path) -> Path:
+def _draw(write: Callable[[Path], Path], folder: Path, classes: int) -> Path | None:
+    """The page; None of more classes than one can show, and an earlier one of other models goes."""
     from analysis import Unreadable
+    from analysis.evaluation.page import NAME
+    from analysis.evaluation.read import MOST_CLASSES
 
     try:
+        if classes > MOST_CLASSES:
+            (folder / NAME).unlink(missing_ok=True)
+            return None
         return write(folder)
     except Unreadable as error:
         raise BadInput(f"the numbers are written, but there is no page: {error}") from None
@@ -108,12 +115,18 @@ def _draw(write: Callable[[Path], Path], folder: Path) -> Path:
 
 def default_folder(place: Place, split: Split, data: Path | None) -> Path:
     """final/evaluation for the test images; others have folders of their own: the test ones are not opened for them."""
+    delivered = place.run is not None and (place.run / "final" / "model" / "model.json").is_file()
+    of = f"-{place.trial}" if place.kind == "trial" and delivered else ""  # beside that of the delivered model
     if data is not None:
-        return place.folder(f"evaluation-{data.absolute().stem}")
-    return place.folder("evaluation" if split == "test" else f"evaluation-{split}")
+        return place.folder(f"evaluation{of}-{data.absolute().stem}")
+    return place.folder(f"evaluation{of}" if split == "test" else f"evaluation{of}-{split}")
 
 
-def say(evaluation: Evaluation, page: Path) -> None:
+def _where(folder: Path, page: Path | None) -> str:
+    return show(page) if page else f"none: it could not show so many classes; all numbers lie in {show(folder)}"
+
+
+def say(evaluation: Evaluation, folder: Path, page: Path | None) -> None:
     """Say what it came to, for a person."""
     about, pictures, classes = evaluation.model.about, evaluation.pictures, evaluation.found.classes
     origin = about.origin
@@ -138,8 +151,9 @@ def say(evaluation: Evaluation, page: Path) -> None:
         typer.echo(f"gap        {_percent(gap.train)} on {gap.images:,} training images: {points}")
     for note in (*evaluation.notes, *pictures.problems):
         typer.echo(f"note       {note}")
-    typer.echo(f"page       {show(page)}")
-    named = show(evaluation.model.place.run or evaluation.model.place.path)
+    typer.echo(f"page       {_where(folder, page)}")
+    place = evaluation.model.place
+    named = show(place.path.parent if place.kind == "trial" else place.path)
     typer.echo(f"next       hypertune explain {named} IMAGES   where in an image it sees its class")
     typer.echo(f"           hypertune export {named}   to take it along")
 
@@ -151,7 +165,7 @@ def _say_classes(evaluation: Evaluation) -> None:
     if len(shown) > MOST_CLASSES:
         known = [each for each in shown if each.f1 is not None]
         shown = sorted(known, key=lambda each: each.f1.value)[:WORST]
-        typer.echo(f"the {len(shown)} classes with the lowest F1 of {len(scores.per_class):,}; the page has all")
+        typer.echo(f"the {len(shown)} classes with the lowest F1 of {len(scores.per_class):,}; evaluation.json has all")
     kinds = ("precision", "recall", "f1")
     rows = []
     for each in shown:

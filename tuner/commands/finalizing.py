@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tuner.errors import SearchFailed
+from tuner.errors import BadInput, SearchFailed
 from tuner.spec.text import show_metric
 from tuner.terminal import show
+
+TOP, SEEDS = 3, 3
+"""Trials that are trained again, and fresh seeds for each, unless others are asked for."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,10 +27,18 @@ def make(
     from tuner.delivery import finalize
     from tuner.runner import finalists
 
-    again = f"hypertune finalize {show(run)}"
+    given = f" --top {top} --seeds {seeds}" if (top, seeds) != (TOP, SEEDS) else ""
+    given += " --with-validation" if whole else ""
+    again = f"hypertune finalize {show(run)}{given}" + (f" --out {show(out.absolute())}" if out else "")
+    where = out.absolute() if out else run / "final" / "model"
+    if where.is_file() or (where.is_dir() and any(where.iterdir()) and not (where / "model.json").is_file()):
+        raise BadInput(f"--out {show(where)} is a file, or holds something else than a model; choose another folder")
     leading = finalists.choose(run, top)
     space = finalists.make_finalists(run, leading, seeds)
-    console.print(f"finalists of {run.name}: {', '.join(leading)}, each again with {seeds} seeds", soft_wrap=True)
+    console.print(
+        f"finalists of {run.name}: {', '.join(leading)}, each again with {seeds} seed{'s' * (seeds > 1)}",
+        soft_wrap=True,
+    )
     final = run / "final"
     folder, number = _train(space, final, finalists.FOLDER, console, again, as_json)
     if number:
@@ -36,14 +47,14 @@ def make(
     if whole:
         alone = finalists.make_finalists(run, [verdict.winner.trial], seeds, whole=True)
         console.print(f"{verdict.winner.trial} again, on the validation images too", soft_wrap=True)
-        folder, number = _train(alone, final, finalists.WHOLE, console, again + " --with-validation", as_json)
+        folder, number = _train(alone, final, finalists.WHOLE, console, again, as_json)
         if number:
             return {}, number
-    told = finalize.read(run)
-    where = out.absolute() if out else run / "final" / "model"
-    if told and told.get("trained_in") == folder.name and (run / told["model"]) == where and where.is_dir():
+    if (told := finalize.read(run)) and finalize.is_told(run, folder, verdict, where):
         console.print("all of it was done before; the test images stay closed", soft_wrap=True)
         return told, 0
+    if (where / "model.json").is_file():
+        console.print(f"{show(where)} is replaced; what was made of the model in it speaks of that one", soft_wrap=True)
     model = finalize.deliver(run, folder, verdict, whole=whole, out=where)
     with console.status("judging the test images") as status:
         tested = finalize.test(
@@ -55,8 +66,12 @@ def make(
 
 
 def _train(space: Any, final: Path, name: str, console: Console, again: str, as_json: bool) -> tuple[Path, int]:
+    from tuner.records.reader import read_record
     from tuner.runner import finalists
 
+    there = finalists.find(final, name, space)
+    if there and read_record(there).run.get("status") == "finished":
+        return there, 0
     outcome = finalists.train_finalists(space, final, name, console, again, as_json=as_json)
     if outcome.signal:
         console.print(f"interrupted; go on with it: {again}", soft_wrap=True)

@@ -10,20 +10,18 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from tuner.commands.finalizing import SEEDS, TOP
 from tuner.errors import BadInput
-from tuner.terminal import Json, newest, print_json, print_table, progress, show
+from tuner.terminal import Json, newest, plain, print_json, print_table, progress, show
 
-TheModel = Annotated[
-    Path | None, typer.Argument(metavar="MODEL", help="run, trial, delivered model or .onnx; default: the newest run")
-]
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
 TrustCode = Annotated[bool, typer.Option("--trust-code", help="let model.json name code of its author's, and run it")]
 
 
 def finalize(
     run: Annotated[Path | None, typer.Argument(help="run folder; default: the newest in results/")] = None,
-    top: Annotated[int, typer.Option(min=1, help="trials that are trained again, the best first")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="fresh seeds for each")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="trials that are trained again, the best first")] = TOP,
+    seeds: Annotated[int, typer.Option(min=1, help="fresh seeds for each")] = SEEDS,
     with_validation: Annotated[
         bool, typer.Option("--with-validation", help="then train the winner on the validation images too")
     ] = False,
@@ -32,14 +30,14 @@ def finalize(
 ) -> None:
     """Train the leading trials again with fresh seeds, choose by the mean, and open the test images: once."""
     told, number = deliver(chosen(run), top, seeds, whole=with_validation, out=out, as_json=as_json)
-    if as_json and told:
-        print_json(told)
+    if as_json:
+        print_json(told or {"run": str(chosen(run).absolute()), "status": "interrupted"})
     if number:
         raise typer.Exit(128 + number)
 
 
 def deliver(
-    run: Path, top: int = 3, seeds: int = 3, *, whole: bool = False, out: Path | None = None, as_json: bool
+    run: Path, top: int = TOP, seeds: int = SEEDS, *, whole: bool = False, out: Path | None = None, as_json: bool
 ) -> tuple[dict[str, Any], int]:
     """Finalize a run and say what it came to; what finalize.json says, and the number of the signal that ended it."""
     from tuner.commands import finalizing
@@ -82,7 +80,7 @@ def evaluate(
         named, split=split, data=data, out=out, corrupt=corrupt, device=device, trust_code=trust_code,
         command=command_line(), as_json=as_json,
     )  # fmt: skip
-    if open_page:
+    if open_page and page:
         typer.launch(page.absolute().as_uri())
 
 
@@ -101,12 +99,17 @@ def explain(
 ) -> None:
     """Show where in an image a model sees its class, what its first filters look for, and what they find."""
     from analysis.evaluation import explain_page
+    from tuner.delivery.explaining.explain import NAME, check_apart, open_images
     from tuner.delivery.explaining.explain import explain as draw
-    from tuner.delivery.explaining.explain import open_images
     from tuner.delivery.model import open_torch
+    from tuner.delivery.place import find_model
+    from tuner.delivery.target import make_ready
 
-    opened = open_torch(model, device=device, trust_code=trust_code)
-    folder = (out or opened.place.folder("explain")).absolute()
+    place = find_model(model)
+    folder = (out or place.folder("explain")).absolute()
+    check_apart(folder, images)
+    make_ready(folder, NAME)
+    opened = open_torch(place, device=device, trust_code=trust_code)
     with progress() as tell:
         made = draw(opened, open_images(images, opened.about, tell), folder, method=method, most=most, progress=tell)
     page = explain_page.write(folder)
@@ -121,7 +124,7 @@ def explain(
         shown = 4 if made["data"]["truth"] else 3
         print_table(heads[:shown], [row[:shown] for row in rows], numbers=(2,))
         for text in (*made["data"]["problems"], *made["notes"]):
-            typer.echo(f"note   {text}")
+            typer.echo(f"note   {plain(text)}")
         typer.echo(f"page   {show(page)}; its pictures lie beside it")
     if open_page:
         typer.launch(page.as_uri())
@@ -157,16 +160,19 @@ def latency(
     """Measure how long models take here: p50, p95, images a second, by batch size and threads, torch beside ONNX."""
     from tuner.delivery.exporting import latency as timing
     from tuner.delivery.place import find_model
+    from tuner.delivery.target import check_file
     from tuner.records.writer import write_whole
     from tuner.runner.about import hardware
 
     paths, machine = models or [newest()], hardware()
     target = out.absolute() if out else find_model(paths[0]).folder("latency.json")
+    if (most := max(threads or [1])) > machine["cores"]:
+        raise BadInput(f"--threads {most}: this machine has {machine['cores']} cores; at most that many")
+    check_file(target)
     counts = threads or sorted({1, machine["cores"]}) if device == "cpu" else [1]
     with progress() as tell:
         found = timing.compare(paths, batch or timing.BATCHES, counts, device=device, trust_code=trust_code, tell=tell)
     told = timing.as_json(found, machine, device)
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_whole(target, json.dumps(told, indent=1) + "\n")
     if as_json:
         print_json({**told, "file": str(target)})

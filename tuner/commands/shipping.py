@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from tuner.commands.proving import Device, TheModel, TrustCode, chosen
+from tuner.commands.proving import Device, TrustCode, chosen
 from tuner.terminal import Json, print_json, print_table, progress, show
 
-Form = Literal["safetensors", "onnx", "torch"]
+TheNetwork = Annotated[
+    Path | None, typer.Argument(metavar="MODEL", help="run, trial or delivered model; default: the newest run")
+]
+TheTrial = Annotated[Path | None, typer.Argument(metavar="RUN", help="run or trial; default: the newest run")]
 
 
 def export(
-    model: TheModel = None,
+    model: TheNetwork = None,
     out: Annotated[Path | None, typer.Option(help="folder; default: final/export in the run")] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", help="safetensors, onnx or torch; repeatable; default: all")
@@ -43,7 +46,7 @@ def export(
 
 
 def eject(
-    path: TheModel = None,
+    path: TheNetwork = None,
     out: Annotated[Path | None, typer.Option(help="the Python file; default: NAME.py in this folder")] = None,
     as_json: Json = False,
 ) -> None:
@@ -66,7 +69,7 @@ def eject(
 
 
 def compress(
-    model: TheModel = None,
+    model: TheNetwork = None,
     out: Annotated[Path | None, typer.Option(help="folder; default: final/compressed in the run")] = None,
     prune: Annotated[
         list[float] | None, typer.Option(help="share of channels taken out, 0 to 1; repeatable; default: 0.3, 0.5")
@@ -108,7 +111,7 @@ def compress(
 
 
 def ensemble(
-    path: TheModel = None,
+    path: TheTrial = None,
     most: Annotated[int, typer.Option(min=2, help="members at most")] = 5,
     out: Annotated[Path | None, typer.Option(help="folder; default: final/ensemble in the run")] = None,
     device: Device = "cpu",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from tuner.spec.model import AnyModel
 from tuner.spec.section import Count, Items, Section
@@ -65,4 +67,16 @@ class About(Section):
     def _colours_for_each_channel(self) -> About:
         if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
             raise ValueError(f"mean and std must be {self.channels} numbers each, std above 0")
+        return self
+
+    @model_validator(mode="after")
+    def _words_are_plain(self, info: ValidationInfo) -> About:
+        if info.mode != "json":  # a run's own: what its user called things
+            return self
+        origin = [value for value in vars(self.origin).values() if isinstance(value, str)]
+        for text in (self.name, *self.classes, *self.notes, *origin):
+            if any(unicodedata.category(each) == "Cc" for each in text):  # a terminal would obey them
+                raise ValueError(f"{text[:80]!r} holds control characters; names, classes and notes are plain text")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise ValueError(f"class {twice[0]!r} is there more than once; each has a name of its own")
         return self

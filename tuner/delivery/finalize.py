@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.delivery.model import Model, open_torch, save_model
+from tuner.delivery.judging.paired import wilson
+from tuner.delivery.model import WEIGHTS, Model, open_torch, read_about, save_model
 from tuner.delivery.pictures import open_split
-from tuner.delivery.place import BEST, Place
+from tuner.delivery.place import BEST, MODEL, Place
 from tuner.delivery.predictions import judge
 from tuner.errors import BadInput, SearchFailed
 from tuner.records.reader import read_record
@@ -115,7 +117,9 @@ def welch(first: Sequence[float], second: Sequence[float]) -> tuple[tuple[float,
         return None, None
     from scipy import stats
 
-    test = stats.ttest_ind(first, second, equal_var=False)
+    with warnings.catch_warnings():  # scipy doubts its digits where the seeds of one give the same value
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.ttest_ind(first, second, equal_var=False)
     low, high = test.confidence_interval(LEVEL)
     return (statistics.mean(first) - statistics.mean(second), float(low), float(high)), float(test.pvalue)
 
@@ -134,8 +138,8 @@ def say(
     if p < 1 - LEVEL:
         return f"{first.trial} is better than {second.trial}: {numbers}"
     smaller = min(first, second, key=lambda finalist: finalist.params)
-    hint = f"; {smaller.trial} is the smaller one" if first.params != second.params else ""
-    return f"{first.trial} and {second.trial} cannot be told apart: {numbers}{hint}"
+    hint = f", and {smaller.trial} is the smaller one" if first.params != second.params else ""
+    return f"{first.trial} and {second.trial} cannot be told apart: {numbers}; {first.trial} has the better mean{hint}"
 
 
 def show_gap(metric: str, value: float) -> str:
@@ -170,8 +174,9 @@ def deliver(run: Path, folder: Path, verdict: Verdict, *, whole: bool, out: Path
     )
     place = Place(out, "model", run, winner.trial)
     model = Model(about, place, trained.network, trained.device)
-    save_model(out, model)
-    return model
+    (run / "final" / NAME).unlink(missing_ok=True)  # it speaks of another model from here on
+    about = save_model(out, model)
+    return Model(about, place, trained.network, trained.device)
 
 
 def _best(verdict: Verdict) -> int:
@@ -224,12 +229,16 @@ def test(
     }  # fmt: skip
 
 
-def wilson(right: int, of: int) -> tuple[float, float]:
-    """The 95% interval of a share (Wilson, 1927)."""
-    from scipy import stats
-
-    found = stats.binomtest(right, of).proportion_ci(LEVEL, method="wilson")
-    return float(found.low), float(found.high)
+def is_told(run: Path, folder: Path, verdict: Verdict, where: Path) -> bool:
+    """Whether finalize.json speaks of this verdict and of the very model that lies in `where`."""
+    told = read(run)
+    if told is None or told.get("trained_in") != folder.name:
+        return False
+    same = told.get("finalists") == json.loads(json.dumps([asdict(finalist) for finalist in verdict.finalists]))
+    try:
+        return same and told.get("model_sha256") == read_about(where / MODEL).files[WEIGHTS].sha256
+    except (BadInput, KeyError):
+        return False
 
 
 def as_json(
@@ -251,6 +260,7 @@ def as_json(
         "test": tested,
         "test_accuracy": tested["accuracy"],
         "model": str(model.relative_to(run) if model.is_relative_to(run) else model),
+        "model_sha256": read_about(model / MODEL).files[WEIGHTS].sha256,
     }
 
 

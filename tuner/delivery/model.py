@@ -106,12 +106,15 @@ def open_model(path: Path | Place, *, device: str = "cpu", trust_code: bool = Fa
     if place.kind == "onnx":
         from tuner.delivery.exporting.onnx_model import open_onnx
 
-        return open_onnx(place, device=device)
-    if place.kind == "ensemble":
+        opened: Classifier = open_onnx(place, device=device)
+    elif place.kind == "ensemble":
         from tuner.delivery.ensembles.ensemble import open_ensemble
 
-        return open_ensemble(place, device=device, trust_code=trust_code)
-    return open_torch(place, device=device, trust_code=trust_code)
+        opened = open_ensemble(place, device=device, trust_code=trust_code)
+    else:
+        return open_torch(place, device=device, trust_code=trust_code)
+    _check_code(opened.about, place.path, trust_code, network=False)  # what it computes lies in its own files
+    return opened
 
 
 def open_torch(path: Path | Place, *, device: str = "cpu", trust_code: bool = False) -> Model:
@@ -227,10 +230,18 @@ def _colours(
 
 def _read_model(place: Place, trust_code: bool) -> tuple[About, dict[str, Tensor]]:
     about = read_about(place.path / MODEL)
-    if isinstance(about.model, UserModel) and not trust_code:
-        rule = "it names code of somebody's own, which would run here; if you trust it, add --trust-code"
-        raise BadInput(f"{place.path / MODEL}: model {about.model.name}: {rule}")
+    _check_code(about, place.path / MODEL, trust_code)
     return about, read_weights(place.path / WEIGHTS, about)
+
+
+def _check_code(about: About, where: Path, trust_code: bool, *, network: bool = True) -> None:
+    """Refuse code of somebody's own, of the network or of the images, unless it is trusted."""
+    dataset = str((about.settings.get("data") or {}).get("dataset") or "")
+    named = [about.model.name] if network and isinstance(about.model, UserModel) else []
+    named += [dataset] if ":" in dataset else []
+    if named and not trust_code:
+        rule = "names code of somebody's own, which would run here; if you trust it, add --trust-code"
+        raise BadInput(f"{where} {rule}: {', '.join(named)}")
 
 
 def read_about(path: Path) -> About:

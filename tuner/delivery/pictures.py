@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.delivery.about import About
-from tuner.delivery.looks import note_look
+from tuner.delivery.looks import count_looks, note_look
 from tuner.delivery.place import Place
 from tuner.errors import BadInput, Problem
 from tuner.records.reader import read_record
@@ -51,18 +51,19 @@ class Pictures:
         return len(self.labels)
 
 
-def open_split(place: Place, about: About, split: Split, why: str, progress: Progress | None = None) -> Pictures:
-    """The test, validation or training images of the run that a model comes from; the test images are counted.
+def open_split(place: Place, about: About, split: Split, why: str | None, progress: Progress | None = None) -> Pictures:
+    """The test, validation or training images of the run that a model comes from; each look at test images is counted.
 
-    why: the command, for the record of looks.
+    why: the command, for the record of looks; None: this look is in it already.
 
     Raises:
         BadInput: the model lies outside a run, or the images are not those that it was trained with.
     """
-    data, prepared, seed = _prepare(place, about, progress, validation=split == "validation")
+    check_unseen(about, split)
+    data, prepared, seed = _prepare(place, about, progress)
     if split == "test":
         assert place.run is not None  # else it would have been refused
-        looks = note_look(place.run, about.name, why)
+        looks = count_looks(place.run) if why is None else note_look(place.run, about.name, why)
         pixels, labels = open_test(prepared.folder)
         files = name_images(prepared.folder, "test")
         return Pictures(split, pixels, labels, files or [f"test {n}" for n in range(len(labels))], looks)
@@ -79,21 +80,30 @@ def open_run(place: Place, about: About, progress: Progress | None = None) -> Da
     Raises:
         BadInput: as `open_split` with the validation images.
     """
-    data, prepared, seed = _prepare(place, about, progress, validation=True)
+    check_unseen(about, "validation")
+    data, prepared, seed = _prepare(place, about, progress)
     return open_dataset(prepared.folder, data, seed)
 
 
-def _prepare(place: Place, about: About, progress: Progress | None, *, validation: bool) -> tuple[Data, Prepared, int]:
-    """The `data` section, the prepared images, the seed of their split; validation: whether those must be unseen."""
+def check_unseen(about: About, split: Split) -> None:
+    """Refuse to judge a model on validation images that it learned from.
+
+    Raises:
+        BadInput: it did.
+    """
+    if split == "validation" and (about.settings.get("data") or {}).get("train_on") == "all":
+        raise BadInput(
+            f"{about.name} learned from its validation images; judge it on --split test, or on others: --data"
+        )
+
+
+def _prepare(place: Place, about: About, progress: Progress | None) -> tuple[Data, Prepared, int]:
+    """The `data` section of a model, the prepared images of its run, and the seed of their split."""
     if place.run is None:
         raise BadInput(f"{place.path} lies in no run, so its images are not known; name some with --data FOLDER")
     run = read_record(place.run).run
     said, seed = run.get("data") or {}, (run.get("seeds") or {}).get("split", 0)
     data = read_data(about.settings.get("data") or {}, said.get("root"), place)
-    if validation and data.train_on == "all":
-        raise BadInput(
-            f"{about.name} learned from its validation images; judge it on --split test, or on others: --data"
-        )
     prepared = prepare(data, seed, progress=progress)
     same_size = about.image_size == said.get("image_size")  # of a searched size run.json has the first one's alone
     if same_size and about.origin.fingerprint and prepared.facts.fingerprint != about.origin.fingerprint:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tuner.delivery.about import About
 from tuner.delivery.model import Classifier
+from tuner.delivery.plain import harmless, readable
 from tuner.errors import BadInput, Problem
 from tuner.training.decode import SUFFIXES, decode_or_say_why, image_warnings
 
@@ -209,8 +210,8 @@ def _write_csv(rows: Iterable[Labelled], file: TextIO, top: int) -> None:
     table.writerow(["image", "label", "probability", *more, "error"])
     for row in rows:
         pairs = zip(row.labels, row.probabilities, strict=True)
-        cells = [cell for label, share in pairs for cell in (_harmless(label), f"{share:.6g}")] or [""] * (2 * top)
-        table.writerow([_harmless(row.image), *cells, _harmless(row.error)])
+        cells = [cell for label, share in pairs for cell in (harmless(label), f"{share:.6g}")] or [""] * (2 * top)
+        table.writerow([harmless(row.image), *cells, harmless(row.error)])
 
 
 def _write_json(rows: Iterable[Labelled], file: TextIO, model: str) -> None:
@@ -230,13 +231,3 @@ def as_json(row: Labelled) -> dict[str, Any]:
         "top": [{"label": label, "probability": share} for label, share in pairs],
         "error": row.error or None,
     }
-
-
-def readable(text: str) -> str:
-    """A path, or words with one in it, as text that any file and screen takes: bytes that are no UTF-8 as \\udcNN."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _harmless(text: str) -> str:
-    # A spreadsheet would run a cell that begins so.
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text

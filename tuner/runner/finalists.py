@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tuner.errors import BadInput, Problem
 from tuner.records.reader import Record, read_record
-from tuner.records.status import rank
+from tuner.records.status import rank, read_status
 from tuner.records.writer import RunFolder, create
 from tuner.runner.local import at_home
 from tuner.runner.plan import make_plan
@@ -58,6 +58,8 @@ def choose(run: Path, top: int) -> list[str]:
     Raises:
         BadInput: it is no run, it still runs, or no trial has an epoch.
     """
+    if read_status(run).status == "running":
+        raise BadInput(f"{show(run)} is still being searched: its best trials are not known; wait, or end it first")
     leading = [best.trial for best in rank(run)][:top]
     if not leading:
         raise BadInput(f"{show(run)}: no trial has an epoch yet; go on with: hypertune resume {show(run)}")
@@ -67,7 +69,7 @@ def choose(run: Path, top: int) -> list[str]:
 def make_finalists(run: Path, trials: Sequence[str], seeds: int, *, whole: bool = False) -> Finalists:
     """The space of these trials, each with `seeds` seeds that none of them had; whole: on the validation images too.
 
-    The seed of the search is left out: by it they were chosen, so that its values are too good.
+    The seeds of the search and its repeats are left out: by the one they were chosen, so that its values are too good.
 
     Raises:
         BadInput: a trial's configuration is lost.
@@ -76,7 +78,8 @@ def make_finalists(run: Path, trials: Sequence[str], seeds: int, *, whole: bool 
     configs = {name: _read(record, name, whole) for name in trials}
     first = next(iter(configs.values()))
     said, split = record.run, int((record.run.get("seeds") or {}).get("split", first.seed))
-    base = max(int((said.get("seeds") or {}).get("training", 0)), *(config.seed for config in configs.values()))
+    repeats = [int(line.fields["seed"]) for line in record.lines if line.event == "asked" and line.fields.get("seed")]
+    base = max(int((said.get("seeds") or {}).get("training", 0)), *(c.seed for c in configs.values()), *repeats)
     fresh = tuple((base + n) % 2**32 for n in range(1, seeds + 1))
     parameters = (
         Parameter("finalist", "finalist", Choice(tuple(configs), tuple(configs))),

@@ -49,6 +49,8 @@ def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
     if epochs:
         text.append("\n       " if unfinished else "")
         text.append(f"hypertune analyze {place}   what mattered: figures, tables, one page")
+    if conductor.best() and not unfinished:
+        text.append(f"\n       hypertune finalize {place}   the best again with fresh seeds, then the test images")
     return text
 
 

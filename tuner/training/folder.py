@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +73,11 @@ def scan(root: Path) -> ImageFolder:
         return _refused(*misnamed)
     if not classes:
         problems.append(Problem(str(base), 0, 0, "no class folders in it; put the images of each class into a folder"))
+    for name in classes:
+        if any(category(each) == "Cc" for each in name):  # a terminal would obey them, and a model.json must hold none
+            problems.append(
+                Problem(repr(str(base / name)), 0, 0, "control characters in the name of a class; rename it")
+            )
     if len(classes) == 1:
         problems.append(Problem(str(base), 0, 0, f"only one class, {classes[0]!r}; there must be two or more"))
     if divided:

@@ -32,6 +32,7 @@ from tuner.delivery.judging.paired import pair, wilson
 from tuner.delivery.model import Classifier, Model
 from tuner.delivery.pictures import Pictures, open_run, open_split
 from tuner.delivery.predictions import judge
+from tuner.delivery.target import make_ready
 from tuner.errors import BadInput, Problem
 from tuner.records.writer import write_whole
 
@@ -88,15 +89,12 @@ def compress(
     each variant and batch size.
 
     Raises:
-        BadInput: a share that is none, no images, a folder that cannot be written.
+        BadInput: a share that is none, no images, a folder that cannot be written or holds something else.
     """
     check(model, shares)
+    make_ready(folder, NAME)
     dataset = open_run(model.place, model.about, tell)
     pictures = open_split(model.place, model.about, "validation", "compress", tell)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be written: {error.strerror}") from error
     maker = Maker(model, folder, dataset, epochs, tell)
     maker.convert()
     for share in sorted({share for share in shares if share}):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tuner.delivery.about import About
 from tuner.delivery.ejecting import augment as eject_augment
 from tuner.delivery.ejecting.check import CHECKED_STEPS, check
 from tuner.delivery.ejecting.settings import Chosen, Folder
@@ -20,7 +24,10 @@ from tuner.delivery.place import MODEL, Place, find_model
 from tuner.errors import BadInput, Problem
 from tuner.records.reader import read_record
 from tuner.records.writer import write_whole
+from tuner.spec.data import ROOTS, Data
 from tuner.spec.model import Backbone, UserModel
+from tuner.spec.section import Section
+from tuner.spec.train import Train
 from tuner.spec.trial_config import TrialConfig
 from tuner.training.dataset import Dataset
 from tuner.training.datasets import Prepared, name_images, open_dataset, prepare
@@ -72,13 +79,28 @@ def eject(path: Path, out: Path | None = None, progress: Progress | None = None)
     difference = check(text, config, dataset, chosen, folder, progress)
     arrays = beside if folder is None else None
     try:
-        if arrays:
-            with arrays.open("wb") as file:
-                np.savez_compressed(file, **_arrays(config, dataset))
-        write_whole(out, text)
+        with _aside(arrays) as aside:
+            if aside:
+                with aside.open("xb") as file:
+                    np.savez_compressed(file, **_arrays(config, dataset))
+            write_whole(out, text)
     except OSError as error:
         raise BadInput(f"{out} cannot be written: {error.strerror}") from error
     return Ejected(out, arrays, chosen.name, text.count("\n"), min(2, config.train.epochs) * CHECKED_STEPS, difference)
+
+
+@contextmanager
+def _aside(path: Path | None) -> Iterator[Path | None]:
+    """A name beside that of the file, which it gets only once all is written: half a file would be taken for work."""
+    if path is None:
+        yield None
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:  # an error, Ctrl-C
+        temporary.unlink(missing_ok=True)
 
 
 def choose(path: Path) -> Chosen:
@@ -98,18 +120,30 @@ def choose(path: Path) -> Chosen:
     trial = place.trial
     if place.kind == "model":
         about = read_about(place.path / MODEL)
-        trial, changes = about.origin.trial, {"seed": about.origin.seed}
-        whole = (about.settings.get("data") or {}).get("train_on")
+        trial = about.origin.trial
+        changes = {"seed": about.origin.seed, **_trained_with(about)}
+    elif any(line.event == "mutated" and line.trial == trial for line in record.lines):
+        rule = "its population changed it in mid-run, which a plain file does not repeat; finalize it, and eject that"
+        raise BadInput(f"trial {trial} of {place.run.name}: {rule}")
     said = record.config(trial) if trial else None
     if not trial or said is None:
         raise BadInput(f"{place.path}: the settings of trial {trial or '?'} are not in {place.run.name}")
     config = TrialConfig.model_validate_json(json.dumps(said))
-    if changes and whole and whole != config.data.train_on:
-        changes["data"] = config.data.model_copy(update={"train_on": whole})
+    if "data" in changes:
+        changes["data"] = changes["data"].model_copy(update={"root": config.data.root})
     same = all(getattr(config, name) == value for name, value in changes.items())
     rows = [line.fields for line in record.lines if line.event == "row" and line.trial == trial]
     name = f"{record.run.get('name') or place.run.name} {trial}"
     return Chosen(place, name, config.model_copy(update=changes), record, tuple(rows) if same else ())
+
+
+def _trained_with(about: About) -> dict[str, Any]:
+    """The sections that model.json holds of the delivered training, which may be other than its trial began with."""
+    kinds: dict[str, type[Section]] = {"train": Train, "data": Data}
+    said = {name: about.settings[name] for name in kinds if name in about.settings}
+    if said.get("data", {}).get("dataset") in ROOTS:
+        said["data"] = {**said["data"], "root": "elsewhere"}  # it says not where; the run does
+    return {name: kinds[name].model_validate_json(json.dumps(section)) for name, section in said.items()}
 
 
 def _refuse(config: TrialConfig) -> None:

@@ -41,8 +41,6 @@ OPTIMIZERS = {
 }
 """Names in torch.optim."""
 
-LOSS_GIVEN = (("network", "nn.Module"), ("pixels", "Tensor"), ("labels", "Tensor"))
-
 
 def write(chosen: Chosen, config: TrialConfig, dataset: Dataset, folder: Folder | None, name: str) -> str:
     """The file's text."""

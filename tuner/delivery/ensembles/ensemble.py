@@ -111,19 +111,6 @@ def _inside(root: Path, folder: str) -> Path:
 # ---------------------------------------------------------------- making
 
 
-def check_target(folder: Path) -> None:
-    """Refuse a folder that holds something else, before the work.
-
-    Raises:
-        BadInput: it is a file, a run, a trial or a model.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"{folder} is a file; choose a folder with --out")
-    for name in ("run.json", MODEL, "params.json"):
-        if (folder / name).exists():
-            raise BadInput(f"{folder} holds a run or a model of its own; choose another folder with --out")
-
-
 @dataclass(frozen=True)
 class Made:
     """What became of it. weights: of each candidate; best: the best single one; measured: as ensemble.json has it.

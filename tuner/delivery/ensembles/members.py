@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tuner.delivery.predictions import judge
 from tuner.errors import BadInput
 from tuner.records.reader import read_record
 from tuner.records.status import read_status
+from tuner.training import checkpoint
 
 ROUNDS = 20
 """Members drawn, with replacement: votes in steps of a twentieth."""
@@ -98,9 +100,12 @@ def gather(run: Path, *, device: str = "cpu", progress: Callable[[str, int, int]
         BadInput: fewer than two are left.
     """
     found: list[Candidate] = []
-    left_out = []
+    left_out, seen = [], set[str]()
     pictures = None
     for name, place in _list(run):
+        if (mark := _mark(place)) in seen:
+            continue  # the same training, which two sets of finalists share
+        seen |= {mark} if place.path.is_relative_to(run / "final") else set()
         try:
             model = open_torch(place, device=device)
         except BadInput as error:
@@ -137,6 +142,14 @@ def _list(run: Path) -> list[tuple[str, Place]]:
     best = read_status(run).best
     names = sorted({**own, **again}, key=lambda name: (best is None or name != best.trial, name in again, name))
     return [(name, find_model({**own, **again}[name])) for name in names]
+
+
+def _mark(place: Place) -> str:
+    """Tells a network's weights from others: their checksum; where it cannot be read, opening will say why."""
+    try:
+        return str(json.loads((place.path / checkpoint.STATE).read_bytes())["weights"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return str(place.path)
 
 
 def _unlike(about: About, place: Place, first: About, its: Place) -> str:

@@ -15,15 +15,18 @@ from torch.optim.swa_utils import update_bn
 
 from tuner.delivery.about import About, Origin
 from tuner.delivery.ensembles.members import Candidates, Gain, bootstrap, validation
-from tuner.delivery.model import WEIGHTS, Model, Shipped, open_torch, save_model
+from tuner.delivery.model import WEIGHTS, Model, Shipped, open_torch, read_about, save_model
 from tuner.delivery.pictures import Pictures, open_split
 from tuner.delivery.place import MODEL, Place
 from tuner.delivery.predictions import judge
+from tuner.errors import BadInput
 from tuner.records.writer import now
 from tuner.training.networks import without_rates
 
 IMAGES, BATCH = 2_000, 128
 """Training images that the statistics of batch normalisation are taken from again, and how many at a time."""
+SAID = "Its weights are the average of those of trials"
+"""How a note in the model.json of a soup begins."""
 
 Kind = Literal["uniform", "greedy"]
 
@@ -81,8 +84,7 @@ def make(
     Raises:
         BadInput: the images are gone, or it cannot be written there.
     """
-    for name in (MODEL, WEIGHTS):  # an earlier soup is no soup of these
-        (folder / name).unlink(missing_ok=True)
+    _take_away(folder)
     right = candidates.right
     order = sorted(alike(candidates, best), key=lambda n: (n != best, -right[n].mean(), n))
     if len(order) < 2:
@@ -111,6 +113,17 @@ def make(
         cook.save(kinds[winner][1], soups[winner], folder)
         soups[winner] = replace(soups[winner], folder=folder)
     return tuple(soups)
+
+
+def _take_away(folder: Path) -> None:
+    """An earlier soup in this folder, which is no soup of these; nothing else."""
+    try:
+        notes = read_about(folder / MODEL).notes
+    except BadInput:  # nothing there, or nothing of ours
+        return
+    if any(note.startswith(SAID) for note in notes):
+        for name in (MODEL, WEIGHTS):
+            (folder / name).unlink(missing_ok=True)
 
 
 class _Cook:
@@ -158,7 +171,7 @@ class _Cook:
         }  # fmt: skip
         images = min(IMAGES, len(self._training))
         notes = (
-            f"Its weights are the average of those of trials {', '.join(soup.names)} ({soup.kind} soup)",
+            f"{SAID} {', '.join(soup.names)} ({soup.kind} soup)",
             f"The statistics of batch normalisation were taken again from {images:,} training images",
         )
         save_model(folder, replace(mixed, about=mixed.about.model_copy(update=update)), notes=notes)

@@ -21,7 +21,9 @@ from tuner.delivery.explaining.evidence import METHODS, Layer, Method, find_laye
 from tuner.delivery.explaining.overlay import Panel, Pixels
 from tuner.delivery.model import Model
 from tuner.delivery.pictures import Pictures, Progress, open_pictures
+from tuner.delivery.plain import readable
 from tuner.delivery.predictions import Predictions, judge
+from tuner.delivery.target import make_ready
 from tuner.errors import BadInput, Problem
 from tuner.records.writer import write_whole
 from tuner.training.cnn import Whiten
@@ -34,6 +36,7 @@ UNEVEN = (
     "The layers after {layer} give each place of a map a weight of its own. Grad-CAM takes their mean, so the place is "
     "less sure than with average pooling; occlusion does not suffer from it."
 )
+NAME = "explain.json"
 UNKNOWN = -1
 """The label of an image whose truth is not known."""
 
@@ -57,7 +60,7 @@ def open_images(paths: Sequence[Path], about: About, progress: Progress | None =
         for done, path in enumerate(dict.fromkeys(paths), 1):
             pixels = decode_or_say_why(str(path), about.image_size, about.resize, about.channels)
             if isinstance(pixels, str):
-                problems.append(Problem(str(path), 0, 0, pixels.removeprefix("[Errno 2] ")))
+                problems.append(Problem(readable(str(path)), 0, 0, readable(pixels).removeprefix("[Errno 2] ")))
             else:
                 found[path] = pixels
             if progress:
@@ -78,12 +81,11 @@ def explain(
     first. Where a wrong one is shown, so is the evidence for the true class.
 
     Raises:
-        BadInput: the method cannot look into this network, or the folder cannot be written.
+        BadInput: the method cannot look into this network, or the folder cannot be written or holds something else.
     """
-    try:
-        (folder / "panels").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"{error.filename}: {error.strerror}; choose another folder with --out") from error
+    check_apart(folder, list(map(Path, pictures.names)))
+    make_ready(folder, NAME)
+    (folder / "panels").mkdir(exist_ok=True)
     tell = progress or (lambda what, done, of_all: None)
     said = judge(model, pictures, progress=lambda done, of_all: tell("judging", done, of_all))
     if not np.isfinite(said.logits).all():
@@ -95,7 +97,7 @@ def explain(
     layers = list_layers(network, normalise(model, first))
     layer = None if method == "occlusion" else find_layer(layers, method)
 
-    paths = [str(pictures.names[n]) for n in chosen]
+    paths = [readable(str(pictures.names[n])) for n in chosen]
     names = _shorten(paths)
     files = _name_files(names)
     images: list[dict[str, Any]] = []
@@ -132,8 +134,21 @@ def explain(
         "filters": _write_filters(network, layers, folder),
         "maps": _write_maps(layers, first[0], files[0], names[0], folder),
     }  # fmt: skip
-    write_whole(folder / "explain.json", json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    write_whole(folder / NAME, json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     return record
+
+
+def check_apart(folder: Path, images: Sequence[Path]) -> None:
+    """Refuse a folder for pictures that holds an image to be explained, or lies in a folder of them.
+
+    Raises:
+        BadInput: naming one.
+    """
+    at = folder.resolve()
+    for path in images:
+        if (there := path.resolve()).is_relative_to(at) or at.is_relative_to(there):
+            rule = "pictures would lie among the images that they are of"
+            raise BadInput(f"{folder}: {rule} ({readable(str(path))}); choose another folder with --out")
 
 
 def choose(said: Predictions, most: int) -> NDArray[np.int64]:

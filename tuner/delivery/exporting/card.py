@@ -13,7 +13,7 @@ from typing import Any
 
 from tuner.delivery.about import About, File
 from tuner.delivery.looks import count_looks
-from tuner.delivery.model import Model
+from tuner.delivery.model import WEIGHTS, Model
 from tuner.delivery.place import Place
 from tuner.records.reader import Record, read_record
 from tuner.records.status import read_status
@@ -103,7 +103,7 @@ def render(model: Model, files: Mapping[str, File], compared: Mapping[str, float
         configuration=_fence(to_yaml(_said({"model": about.model.model_dump(mode="json"), **about.settings})), "yaml"),
         search=_read_search(place, about),
         validation=_validation(about),
-        finalized=_read_finalized(place),
+        finalized=_read_finalized(place, about),
         evaluated=_read_evaluated(place, about),
         looks=count_looks(place.run) if place.run else None,
         files=[(name, f"{file.bytes:,}", Ready(f"`{file.sha256}`")) for name, file in files.items()],
@@ -164,10 +164,11 @@ def _validation(about: About) -> str:
     return f"{metric_word(origin.metric.removeprefix('val_'), long=True)} {show_metric(origin.metric, origin.value)}"
 
 
-def _read_finalized(place: Place) -> dict[str, Any] | None:
+def _read_finalized(place: Place, about: About) -> dict[str, Any] | None:
     """What finalize.json says of this very model; None where it speaks of another one."""
     told = _read_json(place.run / "final" / "finalize.json") if place.run else None
-    if told is None or place.run is None or place.path != place.run / str(told.get("model") or "final/model"):
+    weights = about.files.get(WEIGHTS)
+    if told is None or weights is None or told.get("model_sha256") != weights.sha256:
         return None
     try:
         metric, test = str(told["metric"]), told["test"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,8 @@ from tuner.delivery.about import About
 from tuner.delivery.judging import curves
 from tuner.delivery.judging.corruptions import Robustness
 from tuner.delivery.judging.corruptions import curves as corrupted
-from tuner.delivery.judging.scores import EDGES, RESAMPLES, Scores, score
+from tuner.delivery.judging.paired import wilson
+from tuner.delivery.judging.scores import Scores, score
 from tuner.delivery.judging.wrong import Wrong, find_wrong
 from tuner.delivery.model import Classifier
 from tuner.delivery.pictures import Chosen, Pictures, Progress, Split, open_pictures, open_split
@@ -126,8 +128,7 @@ def _measure_gap(model: Classifier, found: Predictions, progress: Progress | Non
         train = open_split(model.place, model.about, "train", "evaluate", progress)
     except BadInput as error:
         return None, [f"The gap to the training images is not known: {error}."]
-    rng = np.random.default_rng(SEED)
-    index = np.sort(rng.choice(len(train), min(TRAIN_IMAGES, len(train)), replace=False))
+    index = np.sort(np.random.default_rng(SEED).choice(len(train), min(TRAIN_IMAGES, len(train)), replace=False))
     chosen = replace(
         train,
         pixels=Chosen(train.pixels, index),
@@ -137,11 +138,12 @@ def _measure_gap(model: Classifier, found: Predictions, progress: Progress | Non
     tell = progress or (lambda *_: None)
     there = float(judge(model, chosen, progress=lambda n, of: tell("judging training images", n, of)).right.mean())
     here, images = float(found.right.mean()), len(index)
-    # The mean of a resample of zeros and ones is a binomial share.
-    of_train = rng.binomial(images, there, RESAMPLES) / images
-    of_here = rng.binomial(len(found.labels), here, RESAMPLES) / len(found.labels)
-    low, high = np.percentile(of_train - of_here, EDGES)
-    return Gap(there, images, here, there - here, float(low), float(high)), []
+    # Newcombe (1998), method 10 for independent shares: by Wilson's intervals, which are never of no width.
+    train_low, train_high = wilson(round(there * images), images)
+    here_low, here_high = wilson(int(found.right.sum()), len(found.labels))
+    low = there - here - math.hypot(there - train_low, here_high - here)
+    high = there - here + math.hypot(train_high - there, here - here_low)
+    return Gap(there, images, here, there - here, low, high), []
 
 
 def _read_training(model: Classifier) -> list[dict[str, Any]]:
@@ -155,11 +157,17 @@ def _read_training(model: Classifier) -> list[dict[str, Any]]:
     if config.get("seed") == origin.seed:
         return _read_rows(run, origin.trial)
     for path in sorted(run.glob("final/*/run.json")):  # a finalist, trained with a seed of its own
-        wanted = {"finalist": origin.trial, "seed": origin.seed}
-        for line in read_record(path.parent).lines:
-            if line.event == "asked" and wanted.items() <= line.fields["parameters"].items():
+        wanted, record = {"finalist": origin.trial, "seed": origin.seed}, read_record(path.parent)
+        for line in record.lines:
+            if line.event != "asked" or line.trial is None or not wanted.items() <= line.fields["parameters"].items():
+                continue
+            if _train_on(record.config(line.trial)) == _train_on(model.about.settings):
                 return _read_rows(path.parent, line.trial)
     return []
+
+
+def _train_on(settings: Mapping[str, Any] | None) -> str:
+    return str(((settings or {}).get("data") or {}).get("train_on", "train"))
 
 
 def _read_rows(run: Path, trial: str | None) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,30 +15,13 @@ import numpy as np
 
 from tuner.delivery.judging import curves
 from tuner.delivery.judging.evaluate import Evaluation
-from tuner.delivery.judging.wrong import FOLDER, write_thumbnails
+from tuner.delivery.judging.wrong import write_thumbnails
+from tuner.delivery.plain import harmless
 from tuner.delivery.predictions import Predictions
 from tuner.errors import BadInput
 from tuner.records.writer import write_whole
 
 NAME, TABLE, NUMBERS = "evaluation.json", "predictions.csv", "probabilities.npz"
-
-
-def make_ready(folder: Path, name: str = NAME) -> None:
-    """Make the folder, before minutes are spent on what would then have no place; name: the file of numbers in it.
-
-    Raises:
-        BadInput: nothing can be written there, it is a run, or it holds images of somebody's own.
-    """
-    if (folder / "run.json").exists():
-        raise BadInput(f"{folder} is a run itself; choose another folder with --out")
-    if (folder / FOLDER).exists() and not (folder / name).exists():  # they would be replaced
-        raise BadInput(f"{folder / FOLDER} is there, and no {name} beside it; choose another folder with --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise BadInput(f"{folder} cannot be written: {error.strerror}; choose another folder with --out") from None
 
 
 def write(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
@@ -72,16 +54,12 @@ def to_csv(found: Predictions) -> str:
     table.writerow(("image", "truth", "predicted", "confidence", "right", "probability_of_truth"))
     sure = found.probabilities.max(axis=1)
     truth = np.take_along_axis(found.probabilities, found.labels[:, None], axis=1)[:, 0]
-    classes = [_harmless(name) for name in found.classes]
+    classes = [harmless(name) for name in found.classes]
     for n, (label, predicted) in enumerate(zip(found.labels.tolist(), found.predicted.tolist(), strict=True)):
         right = str(label == predicted).lower()
-        name = _harmless(found.names[n])
+        name = harmless(found.names[n])
         table.writerow((name, classes[label], classes[predicted], f"{sure[n]:.6f}", right, f"{truth[n]:.6f}"))
     return file.getvalue()
-
-
-def _harmless(text: str) -> str:
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def as_json(evaluation: Evaluation) -> dict[str, Any]:

@@ -126,8 +126,8 @@ def interval(value: float, again: Floats) -> Interval:
 
 
 def widen(found: Interval, images: int) -> Interval:
-    """A share of so many images; one of none or all is the same in every resample, and has Wilson's interval."""
-    return Interval(found.value, *wilson(round(found.value * images), images)) if found.value in (0, 1) else found
+    """A share of so many images with Wilson's interval: a bootstrap would be certain of a share of none or all."""
+    return Interval(found.value, *wilson(round(found.value * images), images))
 
 
 # ---------------------------------------------------------------- what adds up over images

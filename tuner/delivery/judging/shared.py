@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.delivery.model import Classifier
-from tuner.delivery.pictures import Pictures, Progress, Split, open_pictures, open_split
+from tuner.delivery.pictures import Pictures, Progress, Split, check_unseen, open_pictures, open_split
 from tuner.errors import BadInput, Problem
 
 Two = tuple[Classifier, Classifier]
@@ -45,6 +45,8 @@ def open_both(
             return opened, replace(opened, labels=places_of(first, second)[opened.labels])
         other = open_pictures(data, second.about, progress)
         return _paired((opened, other), models, "they cannot be read in the same way at both sizes")
+    for model in models:
+        check_unseen(model.about, split)
     homes = [model for model in models if model.place.run]
     if not homes:
         raise BadInput("neither model lies in a run, so their images are not known; name some with --data FOLDER")
@@ -59,7 +61,8 @@ def open_both(
     opened = replace(opened, labels=places_of(home[0], first)[opened.labels])
     if home[0].place.run == home[1].place.run and form_of(first) == form_of(second):
         return opened, replace(opened, labels=places_of(first, second)[opened.labels])
-    other = open_split(home[1].place, second.about, split, why, progress)
+    counted = home[0].place.run == home[1].place.run  # the same images at another size: one look
+    other = open_split(home[1].place, second.about, split, None if counted else why, progress)
     both = opened, replace(other, labels=places_of(home[1], second)[other.labels])
     if split == "test" and all(marks) and marks[0] == marks[1]:
         return both

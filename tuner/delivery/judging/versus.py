@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from tuner.delivery.judging import corruptions, verdict
-from tuner.delivery.judging.evaluation_files import make_ready
 from tuner.delivery.judging.paired import LEVEL, Paired, holm, pair, wilson
 from tuner.delivery.judging.shared import Two, check_classes, open_both, places_of
 from tuner.delivery.judging.wrong import LARGEST
 from tuner.delivery.model import Classifier, Model
 from tuner.delivery.pictures import Pictures, Progress, Split
 from tuner.delivery.predictions import Predictions, judge
+from tuner.delivery.target import make_ready
 from tuner.errors import BadInput
 from tuner.records.writer import write_whole
 from tuner.training.metrics import evaluate
@@ -287,8 +287,11 @@ def _robustness(models: Two, pictures: tuple[Pictures, Pictures], progress: Prog
 
 
 def _looks(models: Two, pictures: tuple[Pictures, Pictures]) -> dict[str, int] | None:
-    runs = [str(model.place.run.name if model.place.run else model.about.origin.run) for model in models]
-    found = {run: some.looks for run, some in zip(runs, pictures, strict=True) if some.looks is not None}
+    homes = [model.place.run for model in models]
+    names = [str(home.name if home else model.about.origin.run) for home, model in zip(homes, models, strict=True)]
+    if homes[0] != homes[1] and names[0] == names[1]:  # a copy, or another folder of runs
+        names = [str(home or name) for home, name in zip(homes, names, strict=True)]
+    found = {name: some.looks for name, some in zip(names, pictures, strict=True) if some.looks is not None}
     return found or None
 
 
