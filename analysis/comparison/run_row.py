@@ -23,7 +23,8 @@ class Row(NamedTuple):
     train, validation, gap: accuracies at the best epoch, training images as validation sees its own where the run
     knows that. test: `test_accuracy` of a file in final/. value: the metric that the run was judged by. seeds: its
     values over seeds, the best trial's own first, empty where it was not repeated. trials: without repeats, epochs:
-    with them. tested: the trial that was delivered instead of the best one, and tested. best: of its group. improvement: over the row before it in its group, None for the first.
+    with them. tested: the trial that was delivered and tested in its place. best: of its group. improvement: over the
+    row before it in its group, None for the first.
     """
 
     name: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tuner.delivery.pictures import open_split
 from tuner.errors import BadInput, SearchFailed
 from tuner.records.reader import read_record
 from tuner.records.writer import RunFolder, create
+from tuner.runner import finalists
 from tuner.runner.finalists import FOLDER, WHOLE, Finalists, choose, find, make_finalists
 from tuner.runner.stretch import Stretch
 from tuner.spec.distributions import Plain
@@ -28,6 +29,7 @@ from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import open_dataset, prepare
 
+Call = Callable[..., tuple[int, str, str]]
 Values = Mapping[str, tuple[float, ...]]
 
 
@@ -73,6 +75,20 @@ def test_the_leading_trials_get_seeds_that_the_search_never_used(trained: Path) 
     assert config == searched.model_copy(update={"seed": 2})
     with pytest.raises(BadInput, match="none of them"):
         space.resolve(lambda p: ({**at, "finalist": "003"})[p.name])
+
+
+def test_the_command_trains_as_many_as_it_is_told(run: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    spaces = []
+
+    def train(space: Finalists, *_: object, **__: object) -> None:
+        spaces.append(space)
+        raise SearchFailed("enough")
+
+    monkeypatch.setattr(finalists, "train_finalists", train)
+    for words in (("--top", 1, "--seeds", 2), ()):
+        assert call("finalize", run, *words)[0] == 1
+    assert [list(space.configs) for space in spaces] == [choose(run, 1), choose(run, 3)]
+    assert [len(space.parameters[1].distribution.values()) for space in spaces] == [2, 3]
 
 
 def test_the_same_finalists_are_found_again_and_others_are_not(run: Path) -> None:

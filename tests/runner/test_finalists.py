@@ -8,12 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.ray
+
+Call = Callable[..., tuple[int, str, str]]
 
 HYPERTUNE = str(Path(sys.executable).with_name("hypertune"))
 SPACE = """
@@ -22,11 +25,13 @@ data: {dataset: digits, subset: 400}
 model: {name: cnn, depth: 1, width: {choice: [4, 8]}}
 train: {epochs: 4, optimizer: {name: adam, lr: 0.01}}
 search: {trials: 2, scheduler: none}
+resources: {trials_at_once: 1}
 """
 ROWS = "final/finalists/trials/*/result.json"
 
 
-def call(home: Path, *words: str) -> dict[str, Any]:
+def ask(home: Path, *words: str) -> dict[str, Any]:
+    """What a command of its own process says to programs."""
     done = subprocess.run([HYPERTUNE, *words, "--json"], cwd=home, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
@@ -61,7 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def told(run: Path) -> dict[str, Any]:
     """What `hypertune finalize` says that goes on with it."""
     assert not (run / "final" / "finalize.json").exists() and not (run / "final" / "test_looks.jsonl").exists()
-    return call(run.parent.parent, "finalize", "results/small")
+    return ask(run.parent.parent, "finalize", "results/small")
 
 
 def test_finalize_goes_on_after_ctrl_c_and_opens_the_test_images_once(run: Path, told: dict[str, Any]) -> None:
@@ -75,17 +80,11 @@ def test_finalize_goes_on_after_ctrl_c_and_opens_the_test_images_once(run: Path,
 def test_a_run_that_ends_with_it_says_the_same_again_and_leaves_the_test_images_closed(
     run: Path, told: dict[str, Any]
 ) -> None:
-    again = call(run.parent.parent, "run", "small.yaml", "--resume-if-exists", "--finalize")
+    again = ask(run.parent.parent, "run", "small.yaml", "--resume-if-exists", "--finalize")
     assert again["status"] == "finished" and again["final"] == told
     assert len((run / "final" / "test_looks.jsonl").read_text().splitlines()) == 1
 
 
-def test_as_many_are_trained_as_one_asks_for(run: Path, told: dict[str, Any]) -> None:
-    other = call(run.parent.parent, "finalize", "results/small", "--top", "1", "--seeds", "2")
-    assert [len(finalist["values"]) for finalist in other["finalists"]] == [2] and other["test"]["looks"] == 2
-
-
-def test_the_folder_of_finalists_is_not_resumed_by_hand(run: Path) -> None:
-    words = [HYPERTUNE, "resume", "results/small/final/finalists"]
-    done = subprocess.run(words, cwd=run.parent.parent, capture_output=True, text=True)
-    assert done.returncode == 2 and "hypertune finalize results/small" in done.stderr
+def test_the_folder_of_finalists_is_not_resumed_by_hand(run: Path, call: Call) -> None:
+    code, _, err = call("resume", run / "final" / "finalists")
+    assert code == 2 and "hypertune finalize" in err

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from tuner.errors import BadInput
-from tuner.terminal import print_json, print_table, progress, show
+from tuner.terminal import plain, print_json, print_table, progress, show
 
 if TYPE_CHECKING:
     from tuner.delivery.judging.evaluate import Evaluation
@@ -150,7 +150,7 @@ def say(evaluation: Evaluation, folder: Path, page: Path | None) -> None:
         points = "{} points ({} to {})".format(*map(_points, (gap.difference, gap.low, gap.high)))
         typer.echo(f"gap        {_percent(gap.train)} on {gap.images:,} training images: {points}")
     for note in (*evaluation.notes, *pictures.problems):
-        typer.echo(f"note       {note}")
+        typer.echo(f"note       {plain(note)}")
     typer.echo(f"page       {_where(folder, page)}")
     place = evaluation.model.place
     named = show(place.path.parent if place.kind == "trial" else place.path)

@@ -23,7 +23,8 @@ def make_ready(folder: Path, mark: str) -> None:
         if "run.json" in there:
             raise BadInput(f"{folder} is a run itself; choose another folder with --out")
         if there and mark not in there and not (SIGN in there and (folder / SIGN).read_bytes() == mark.encode()):
-            rule = f"holds {there[0]!r} and no {mark} of an earlier time, so its files may be somebody's"
+            first = min(set(there) - {SIGN}, default=SIGN)
+            rule = f"holds {first!r} and no {mark} of an earlier time, so its files may be somebody's"
             raise BadInput(f"{folder} {rule}; choose another folder with --out, a new or an empty one")
         with tempfile.TemporaryFile(dir=folder):
             pass
