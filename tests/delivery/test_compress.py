@@ -16,7 +16,7 @@ import pytest
 from analysis.evaluation import pareto
 from analysis.folders.folder import Unreadable
 from tuner.delivery.compressing import compress as compressing
-from tuner.delivery.compressing.compress import Compressed, as_json, compress, write
+from tuner.delivery.compressing.compress import Compressed, _clear, as_json, compress, write
 from tuner.delivery.compressing.quantise import CALIBRATION, quantise_static
 from tuner.delivery.compressing.variants import Variant, compare, pick, summarise
 from tuner.delivery.looks import count_looks
@@ -36,6 +36,16 @@ def done(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
         patch.setenv("HYPERTUNE_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         found = compress(open_torch(trained), folder, shares=(0.5,), epochs=1, tell=lambda *_: None, seconds=0.01)
     return found, folder
+
+
+def test_what_an_earlier_time_made_goes_and_nothing_else(tmp_path: Path) -> None:
+    for name in ("pruned-30.onnx", "mine.onnx", "sparse-30/model.json", "../above"):
+        (tmp_path / "here" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "here" / name).write_text("x")
+    said = {"variants": [{"file": name} for name in ("pruned-30.onnx", "sparse-30/model.json", "../above", None)]}
+    (tmp_path / "here" / "compressed.json").write_text(json.dumps(said))
+    _clear(tmp_path / "here")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["above", "here", "mine.onnx"]
 
 
 def of(done: Done, name: str) -> Variant:

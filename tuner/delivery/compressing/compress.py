@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -93,6 +94,7 @@ def compress(
     """
     check(model, shares)
     make_ready(folder, NAME)
+    _clear(folder)
     dataset = open_run(model.place, model.about, tell)
     pictures = open_split(model.place, model.about, "validation", "compress", tell)
     maker = Maker(model, folder, dataset, epochs, tell)
@@ -108,6 +110,20 @@ def compress(
         len(maker.calibration),
         epochs,
     )
+
+
+def _clear(folder: Path) -> None:
+    """Take away what an earlier time made, perhaps of another model: each file that its compressed.json names."""
+    try:
+        earlier = [str(one["file"]) for one in json.loads((folder / NAME).read_bytes())["variants"] if one["file"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    for path in {folder / Path(name).parts[0] for name in earlier if Path(name).parts[0] not in ("/", "..")}:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    (folder / NAME).unlink()
 
 
 # ---------------------------------------------------------------- measuring
