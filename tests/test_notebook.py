@@ -73,7 +73,7 @@ def test_every_exported_form_gives_the_probabilities_of_the_trained_checkpoint(r
 
 
 def test_labels_are_those_of_the_model_and_add_up(home: Path, run: Path) -> None:
-    rows = list(csv.DictReader((home / "labels.csv").open()))
+    rows = list(csv.DictReader((home / "labels.csv").read_text().splitlines()))
     assert len(rows) == 4 and all(row["label"] in open_model(run).about.classes for row in rows)
     assert all(0 < float(row["probability"]) <= 1 for row in rows)
 

@@ -168,4 +168,5 @@ def _name(axes: Axes, forms: Sequence[Form], x_of: Callable[[Form], float]) -> N
             form.name, (x_of(form), 100 * form.accuracy), (-8 if outward else 8, shift), textcoords="offset points",
             ha="right" if outward else "left", va="center", fontsize=8.5,
             color=style.THEMES["light"]["text" if form.front or form.original else "muted"],
+            bbox={"facecolor": style.THEMES["light"]["page"], "edgecolor": "none", "pad": 0.5},  # lines end at a name
         )  # fmt: skip
