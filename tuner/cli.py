@@ -276,7 +276,8 @@ def _run() -> None:
         if error.errno != errno.ENAMETOOLONG:
             raise
         rule = "a name that is longer than this file system takes; is it a path?"
-        raise BadInput(f"{str(error.filename)[:60]}...: {rule}") from None
+        longest = max(Path(str(error.filename)).parts, key=len)
+        raise BadInput(f"{longest[:60]}...: {rule}") from None
 
 
 def report(error: HypertuneError) -> None:
