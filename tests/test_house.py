@@ -93,6 +93,12 @@ def test_importing_it_imports_nothing_heavy(module: str) -> None:
     assert not HEAVY & set(done.stdout.split())
 
 
+def test_the_commands_are_listed_before_anything_but_typer_is_imported() -> None:
+    code = "import sys, tuner.cli; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"pydantic", "numpy", "msgspec", "ruamel", "jinja2"} & set(done.stdout.split())  # 0.2 s of `--help`
+
+
 @pytest.mark.parametrize("path", [path for _, path in modules()], ids=str)
 def test_every_file_says_why_it_exists(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))

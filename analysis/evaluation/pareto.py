@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 from msgspec import Meta, Struct
 
 from analysis import style
-from analysis.folders.folder import Folder, Unreadable, parse
+from analysis.evaluation.read import read_file
+from analysis.folders.folder import Unreadable
 from analysis.page import pages
 from analysis.page.figures import DPI, STYLE
 from analysis.plots import canvas
@@ -68,13 +68,9 @@ def read(folder: Path) -> Compressed:
     Raises:
         Unreadable: there is no compressed.json, or it is damaged.
     """
-    data = Folder(folder).data(NAME)
-    if data is None:
+    found = read_file(folder, NAME, Compressed)
+    if found is None:
         raise Unreadable(f"{folder}: no {NAME} in this folder; `hypertune compress` writes one")
-    try:
-        found = msgspec.convert(parse(data), Compressed)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{folder / NAME}: {error}; it was written by another version, or is damaged") from None
     if any("1" not in form.ms for form in found.variants):
         raise Unreadable(f"{folder / NAME}: a form without the time of one image")
     return found

@@ -213,7 +213,7 @@ def read(folder: Path) -> Evaluation:
     Raises:
         Unreadable: there is no evaluation.json, or it is damaged; the text says what and where.
     """
-    found = _read(folder, NAME, Evaluation)
+    found = read_file(folder, NAME, Evaluation)
     if found is None:
         raise Unreadable(f"{folder}: no {NAME} in this folder; `hypertune evaluate` writes one")
     if problems := list(_problems(found)):
@@ -227,7 +227,7 @@ def read_finals(folder: Path) -> Finals | None:
     Raises:
         Unreadable: finalize.json is damaged.
     """
-    return _read(folder.absolute().parent, "finalize.json", Finals)
+    return read_file(folder.absolute().parent, "finalize.json", Finals)
 
 
 def picture(evaluation: Evaluation, wrong: Wrong) -> bytes | None:
@@ -238,7 +238,12 @@ def picture(evaluation: Evaluation, wrong: Wrong) -> bytes | None:
     return Folder(Path(evaluation.folder)).data(*parts)
 
 
-def _read(folder: Path, name: str, kind: type[T]) -> T | None:
+def read_file(folder: Path, name: str, kind: type[T]) -> T | None:
+    """A JSON file of a folder as a value of this kind; None where there is none.
+
+    Raises:
+        Unreadable: it is damaged, or cannot be read.
+    """
     files = Folder(folder)
     data = files.data(name)
     if data is None:

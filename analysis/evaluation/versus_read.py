@@ -10,8 +10,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from analysis.evaluation.read import MOST_CLASSES, Count, Share, Strength
-from analysis.folders.folder import Folder, Unreadable, parse
+from analysis.evaluation.read import MOST_CLASSES, Count, Share, Strength, read_file
+from analysis.folders.folder import Folder, Unreadable
 
 NAME = "versus.json"
 MOST_SHOWN = 100  # images of one kind; the page carries them all
@@ -133,15 +133,9 @@ def read(folder: Path) -> Versus:
     Raises:
         Unreadable: there is no versus.json, or it is damaged; the text says what and where.
     """
-    files = Folder(folder)
-    data = files.data(NAME)
-    if data is None:
-        said = "; ".join(files.problems.sentences()) or f"no {NAME} in this folder; `hypertune evaluate A B` writes one"
-        raise Unreadable(f"{folder}: {said}")
-    try:
-        found = msgspec.convert(parse(data), Versus)
-    except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{folder / NAME}: {error}; it was written by another version, or is damaged") from None
+    found = read_file(folder, NAME, Versus)
+    if found is None:
+        raise Unreadable(f"{folder}: no {NAME} in this folder; `hypertune evaluate A B` writes one")
     if problems := list(_problems(found)):
         raise Unreadable(f"{folder / NAME}: {'; '.join(problems)}")
     return msgspec.structs.replace(found, folder=str(folder))

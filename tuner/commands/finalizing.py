@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuner.errors import BadInput, SearchFailed
-from tuner.spec.text import show_metric
 from tuner.terminal import show
 
 TOP, SEEDS = 3, 3
@@ -86,6 +85,8 @@ def _train(space: Any, final: Path, name: str, console: Console, again: str, as_
 
 def lines(told: dict[str, Any], run: Path) -> list[str]:
     """What it came to, for a person."""
+    from tuner.spec.text import show_metric
+
     metric, test = told["metric"], told["test"]
     said = []
     for n, finalist in enumerate(told["finalists"]):
@@ -110,4 +111,6 @@ def lines(told: dict[str, Any], run: Path) -> list[str]:
 
 
 def _span(metric: str, low: float, high: float) -> str:
+    from tuner.spec.text import show_metric
+
     return f"{show_metric(metric, low)} to {show_metric(metric, high)}"

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import safetensors.torch
@@ -23,6 +23,7 @@ from tuner.errors import BadInput, Infeasible
 from tuner.records.reader import read_record
 from tuner.records.writer import now, write_whole
 from tuner.spec.model import Backbone, UserModel
+from tuner.spec.section import Section
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
 from tuner.training.datasets import open_dataset, prepare
@@ -30,6 +31,8 @@ from tuner.training.networks import counting_device, make_network
 from tuner.training.weights import preprocessing
 
 WEIGHTS = "model.safetensors"
+S = TypeVar("S", bound=Section)
+
 LARGEST_JSON = 2**24
 """Bytes of a model.json that are read: 100,000 class names fit."""
 
@@ -245,15 +248,24 @@ def _check_code(about: About, where: Path, trust_code: bool, *, network: bool = 
 
 
 def read_about(path: Path) -> About:
-    """What a model.json (or ensemble.json) says.
+    """What a model.json says.
 
     Raises:
         BadInput: it is missing, damaged, or of a later version.
     """
+    return read_section(path, About)
+
+
+def read_section(path: Path, kind: type[S]) -> S:
+    """A JSON file as a value of this kind.
+
+    Raises:
+        BadInput: it is missing, damaged, too large, or of a later version.
+    """
     try:
         if path.stat().st_size > LARGEST_JSON:
-            raise BadInput(f"{path}: larger than {LARGEST_JSON >> 20} MiB; no model.json is")
-        return About.model_validate_json(path.read_bytes())
+            raise BadInput(f"{path}: larger than {LARGEST_JSON >> 20} MiB; no {path.name} is")
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from tuner.delivery.about import About, Origin
 from tuner.delivery.ensembles.members import Candidates, best_single, choose, estimate, log_loss
-from tuner.delivery.model import LARGEST_JSON, WEIGHTS, Classifier, Model, open_torch, save_model
+from tuner.delivery.model import WEIGHTS, Classifier, Model, open_torch, read_section, save_model
 from tuner.delivery.place import ENSEMBLE, MODEL, Place
 from tuner.errors import BadInput
 from tuner.records.writer import now, write_whole
@@ -77,16 +77,7 @@ def open_ensemble(place: Place, *, device: str = "cpu", trust_code: bool = False
         BadInput: it is damaged, a member lies elsewhere or judges other images, or wants code that is not trusted.
     """
     path = place.path / ENSEMBLE
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise BadInput(f"{path}: larger than {LARGEST_JSON >> 20} MiB; no ensemble.json is")
-        said = Said.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the file"
-        raise BadInput(f"{path} is damaged or of another version: {where}: {first['msg']}") from error
+    said = read_section(path, Said)
     folders = [_inside(place.path, part.folder) for part in said.members]
     members = [open_torch(Place(at, "model", place.run), device=device, trust_code=trust_code) for at in folders]
     for part, member in zip(said.members, members, strict=True):
