@@ -16,15 +16,17 @@ MAY = {
     "tuner.training": {"tuner.spec"},
     "tuner.search": {"tuner.spec"},
     "tuner.records": {"tuner.spec"},
-    "tuner.runner": {"tuner.search", "tuner.training", "tuner.spec", "tuner.records"},
+    "tuner.packing": {"tuner.training", "tuner.spec"},
+    "tuner.runner": {"tuner.search", "tuner.training", "tuner.spec", "tuner.records", "tuner.packing"},
+    "tuner.cluster": {"tuner.spec", "tuner.records"},
     "tuner.delivery": {"tuner.training", "tuner.spec", "tuner.records"},
     "analysis": set[str](),
 }
 OPEN = {"tuner", "tuner.errors"}
 # package -> the only rooms that may import it
 ONLY = {
-    "ray": {"tuner.runner"},
-    "torch": {"tuner.training", "tuner.runner", "tuner.delivery"},
+    "ray": {"tuner.runner", "tuner.cluster"},
+    "torch": {"tuner.training", "tuner.runner", "tuner.delivery", "tuner.packing"},
     "torchvision": {"tuner.training", "tuner.delivery"},
     "optuna": {"tuner.search", "analysis"},
     "pandas": {"analysis"},

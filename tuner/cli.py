@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from tuner import __version__
-from tuner.commands import answers, drafting, proving, shipping
+from tuner.commands import answers, clustering, drafting, proving, shipping
 from tuner.errors import BadInput, HypertuneError
 from tuner.terminal import OUT, Json, Sets, newest, open_console, print_json, show
 
@@ -58,7 +58,12 @@ def run(
     time: Annotated[str | None, typer.Option(help="time budget: 90s, 30m, 2h")] = None,
     until: UntilOption = None,
     name: Annotated[str | None, typer.Option(help="name of the run, instead of the file's")] = None,
-    out: Annotated[Path, typer.Option(help="folder that holds the runs")] = OUT,
+    out: Annotated[
+        str, typer.Option(help="folder that holds the runs; s3:// and gs:// addresses keep a copy there")
+    ] = str(OUT),
+    address: Annotated[
+        str | None, typer.Option(metavar="auto", help="auto: search on the Ray cluster that this machine is a node of")
+    ] = None,
     sets: Sets = None,
     warm: Annotated[
         list[Path] | None, typer.Option("--warm-start", metavar="RUN", help="learn from the trials of an earlier run")
@@ -90,7 +95,7 @@ def run(
     except BadInput as error:
         sources = {f"--set {n}": flag for n, flag in enumerate(flags, start=len(sets or []) + 1)}
         raise BadInput([replace(p, source=sources.get(p.source, p.source)) for p in error.problems]) from error
-    taken = out.absolute() / space.fixed.name
+    taken = Path(out).absolute() / space.fixed.name
     if resume_if_exists and (taken / "run.json").exists() and not dry_run:
         from tuner.spec.wish import Wish
 
@@ -254,6 +259,7 @@ for command in (
     *(answers.analyze, answers.compare, answers.whatif, answers.refine, answers.runs),
     *(proving.finalize, proving.evaluate, proving.explain, proving.predict, proving.latency),
     *(shipping.export, shipping.eject, shipping.compress, shipping.ensemble),
+    *(clustering.submit, clustering.jobs, clustering.logs, clustering.stop, clustering.fetch),
     *(drafting.validate, drafting.preview, drafting.lr_find, drafting.spaces, drafting.new, drafting.fields),
 ):
     app.command()(command)

@@ -7,7 +7,7 @@ Sections that come in kinds (model, optimizer, ...) have one class a kind, looke
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -41,11 +41,18 @@ MID_RUN = (
 
 
 class Resources(Section):
-    """What one trial gets."""
+    """What one trial gets; `auto` is measured before the search, for each kind of machine."""
 
-    cpu: float = Field(1, gt=0, description="cores a trial; also its threads, at least one")
-    gpu: float = Field(0, ge=0, description="GPUs a trial; fractions share one")
+    cpu: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        1, description="cores a trial, also its threads, at least one; auto: measured"
+    )
+    gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
+        0, description="GPUs a trial, fractions share one; auto: measured, 0 where there is none"
+    )
     trials_at_once: Count | None = Field(None, description="at most so many at once; default: as many as fit")
+    mps: bool = Field(
+        False, description="start NVIDIA MPS for the run: trials that share a GPU then compute side by side"
+    )
 
 
 _NAME = re.compile(r"^\w[\w.\- ]*$")
