@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from torchvision.models import get_model
 from tuner.delivery.ejecting import eject as ejecting
 from tuner.delivery.ejecting.check import load
 from tuner.delivery.ejecting.eject import Ejected, eject
-from tuner.delivery.ejecting.text import write
+from tuner.delivery.ejecting.text import _threads, write
 from tuner.delivery.model import open_torch, save_model
 from tuner.errors import BadInput
 from tuner.spec.trial_config import TrialConfig
@@ -344,3 +345,23 @@ def test_the_command_says_what_it_wrote_and_never_overwrites(
     assert code == 0 and Path(told["file"]) == tmp_path / "tiny_001.py" and told["checked"]["difference"] < 1e-6
     code, _, error = call("eject", run / "trials" / "001")
     assert code == 2 and "tiny_001.py exists" in error
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"resources": {"cpu": 2.0}}, 2),
+        ({}, 1),
+        ({"device": "cuda", "resources": {"cpu": "auto"}}, 0),
+        ({"resources": {"cpu": "auto"}}, 1),
+        (
+            {
+                "resources": {"cpu": "auto"},
+                "packing": [{"at_once": 0, "typical": {"threads": 9}}, {"at_once": 2, "typical": {"threads": 4}}],
+            },
+            4,
+        ),
+    ],
+)
+def test_it_trains_with_as_many_threads_as_the_trial_had(run: dict[str, Any], expected: int) -> None:
+    assert _threads(SimpleNamespace(record=SimpleNamespace(run=run))) == expected  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_a_gpu_gets_large_batches_and_weights_that_are_here(folder: Folder) -> N
     data = folder(100, 100, size=(100, 100))
     text = fit_space(data, 3600, GPU, measure=fast)
     assert "backbone: {arch: efficientnet_b0, weights: imagenet}" in text and "\n    backbone:" in text
-    assert space(text).fixed.resources.gpu == 1 and space(text).fixed.resources.cpu == 16
+    assert space(text).fixed.resources.gpu == "auto" and space(text).fixed.resources.cpu == "auto"
     assert "\n    # backbone: {arch: resnet18" in fit_space(data, 3600, CPU, measure=fast)
 
 
@@ -109,7 +109,7 @@ SEEN = Seen((5_000,) * 10, "a", "b", 32, 32, alike=True, channels=3, own_validat
 def test_trials_fill_the_time() -> None:
     few, many = (choose(SEEN, seconds, CPU, fast).trials for seconds in (300, 1_200))
     assert 12 <= few < many <= 4.5 * few
-    four = choose(SEEN, 300, Machine(8, 0, 8 * 2**30), fast).trials
+    four = choose(SEEN, 300, Machine(cores=8, memory=8 * 2**30), fast).trials
     assert four == pytest.approx(4 * few, rel=0.1)
 
 
@@ -128,8 +128,8 @@ def test_few_of_many_images_are_trained_as_long_as_few() -> None:
 
 def test_images_that_fill_the_memory_are_made_smaller() -> None:
     seen = Seen((100_000,) * 10, "a", "b", 500, 400, alike=False, channels=3, own_validation=False, own_test=True)
-    assert choose(seen, 1e7, Machine(16, 1, 10**12), fast).size == 224
-    assert choose(seen, 1e7, Machine(16, 1, 10**11), fast).size == 128
+    assert choose(seen, 1e7, Machine(cores=16, gpus=1, memory=10**12), fast).size == 224
+    assert choose(seen, 1e7, Machine(cores=16, gpus=1, memory=10**11), fast).size == 128
 
 
 def test_many_images_need_fewer_epochs_and_a_smaller_share_to_validate(folder: Folder) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,16 @@ from PIL import Image
 from rich.console import Console
 
 from tuner.errors import BadInput
+from tuner.packing.curve import Curve, Point, Request
+from tuner.packing.machine import count_cores
+from tuner.packing.packing import Machine
 from tuner.runner import plan
+from tuner.runner.about import describe
 from tuner.runner.plan import Plan, make_plan
-from tuner.runner.planned import plan_table
+from tuner.runner.planned import plan_json, plan_table
+from tuner.runner.sharing import check_machines
 from tuner.spec.space import Space, parse_space
+from tuner.spec.trial_config import TrialConfig
 
 
 def space(model: str = "{name: cnn, depth: 1, width: 4}", data: str = "", rest: str = "") -> Space:
@@ -24,14 +32,11 @@ def planned(wanted: Space, cache: Path) -> Plan:
     return make_plan(wanted, cache)
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight cores and two GPUs."""
-    monkeypatch.setattr(plan, "count_cores", lambda: 8)
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+GB = 10**9
+BOX = Machine(cores=8, memory=64 * GB, gpus=2, gpu="pretend", gpu_memory=40 * GB)
+PLAIN = Machine(cores=8, memory=64 * GB)
 
 
-@pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize(
     ("resources", "expected"),
     [
@@ -46,11 +51,16 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
         ("{gpu: 0.25, trials_at_once: 3}", (3, "cuda")),
     ],
 )
-def test_as_many_trials_at_once_as_fit(resources: str, expected: tuple[int, str]) -> None:
-    assert plan.check_devices(space(rest=f"resources: {resources}\n")) == expected
+def test_as_many_trials_at_once_as_fit(resources: str, expected: tuple[int, str], tmp_path: Path) -> None:
+    wanted = space("{name: cnn, depth: 1, width: {int: [1, 40]}}", rest=f"resources: {resources}\n")
+    made = make_plan(wanted, tmp_path, machines=[BOX], measure=never)
+    assert (made.at_once, made.device) == expected
 
 
-@pytest.mark.usefixtures("machine")
+def never(machine: Machine, request: Request) -> Curve:
+    raise AssertionError("numbers need no measuring")
+
+
 @pytest.mark.parametrize(
     ("resources", "message"),
     [
@@ -60,14 +70,112 @@ def test_as_many_trials_at_once_as_fit(resources: str, expected: tuple[int, str]
     ],
 )
 def test_more_than_there_is_is_refused_at_once(resources: str, message: str) -> None:
-    with pytest.raises(BadInput, match=message.replace("(", r"\(")):
-        plan.check_devices(space(rest=f"resources: {resources}\n"))
+    with pytest.raises(BadInput, match=message):
+        check_machines(space(rest=f"resources: {resources}\n").fixed.resources, [BOX], here=True)
 
 
-def test_a_gpu_on_a_machine_without_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    with pytest.raises(BadInput, match="this machine has no GPU; write 0"):
-        plan.check_devices(space(rest="resources: {gpu: 0.25}\n"))
+@pytest.mark.parametrize(
+    ("here", "message"),
+    [(True, "this machine has no GPU; write 0"), (False, "no machine of the cluster has a GPU; write 0, or auto")],
+)
+def test_a_gpu_where_there_is_none_is_refused(here: bool, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        check_machines(space(rest="resources: {gpu: 0.25}\n").fixed.resources, [PLAIN], here=here)
+
+
+# ---------------------------------------------------------------- auto
+
+AUTO = "resources: {cpu: auto, gpu: auto}\ntrain: {epochs: 5}\n"
+WIDTHS = "{name: cnn, depth: {int: [1, 2]}, width: {int: [4, 64]}}"
+
+
+class Simulated:
+    """A measurement: all together reach 1,000 images a second for each of so many at once, on any machine."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.asked = most, list[Request]()
+
+    def __call__(self, machine: Machine, request: Request) -> Curve:
+        self.asked.append(request)
+        points = [
+            Point(n, 1, 1000.0 * min(n, self.most) - n, GB, n // max(1, machine.gpus) * GB, GB) for n in request.counts
+        ]
+        return Curve(tuple(points), 2 * GB)
+
+
+def show(made: Plan) -> str:
+    console = Console(width=300, file=io.StringIO())
+    console.print(plan_table(made))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_what_shares_a_gpu_is_measured_once_and_shown(tmp_path: Path) -> None:
+    wanted, measured = space(WIDTHS, rest=AUTO), Simulated(4)
+    made, again = (make_plan(wanted, tmp_path, machines=[BOX], measure=measured) for _ in range(2))
+    assert made.packings == again.packings and len(measured.asked) == 1
+    (packing,) = made.packings
+    assert (made.at_once, made.device, made.threads, packing.typical.gpu) == (4, "cuda", 2, 0.5)
+    assert "4 trials at once, 0.5 GPU each, 19.0 GB; 8 would be no faster (measured) · " in show(made)
+    assert plan_json(made)["packing"][0]["largest"]["gpu"] == made.share(packing, made.preflight.largest).gpu
+    epoch = (1150 + 288 / 3) / 3996  # of four at once
+    assert made.seconds == pytest.approx(plan.RAY_START + made.expected_epochs * epoch)
+
+
+def test_the_typical_and_the_hungriest_configuration_are_asked_for(tmp_path: Path) -> None:
+    measured = Simulated(4)
+    made = make_plan(space(WIDTHS, rest=AUTO), tmp_path, machines=[BOX], measure=measured)
+    (request,) = measured.asked
+    typical, largest = (TrialConfig.model_validate_json(text) for text in (request.trial, request.largest))
+    assert typical.model == made.preflight.middle.model and largest.model.model_dump()["width"] == 64
+    assert made.heaviest == made.count(largest).memory_mb > made.count(typical).memory_mb
+
+
+def test_auto_without_a_gpu_is_0_and_says_so(tmp_path: Path) -> None:
+    made = make_plan(space(WIDTHS, rest=AUTO), tmp_path, machines=[PLAIN], measure=Simulated(8))
+    assert made.device == "cpu" and made.at_once == 8 and made.packings[0].typical.gpu == 0
+    assert "no GPU here, so gpu: auto is 0" in show(made)
+    fixed = make_plan(space(WIDTHS, rest="resources: {gpu: auto}\n"), tmp_path, machines=[PLAIN], measure=never)
+    assert fixed.at_once == 8 and "8 trials at once, 1 core each; no GPU here" in show(fixed)
+
+
+def test_each_kind_of_machine_has_its_own_packing(tmp_path: Path) -> None:
+    kinds = [replace(BOX, gpus=1, nodes=3), replace(BOX, cores=4, nodes=2), PLAIN]
+    wanted = space(WIDTHS, rest=f"{AUTO}search: {{trials: 100}}\n")
+    made = make_plan(wanted, tmp_path, machines=kinds, measure=Simulated(4))
+    assert [packing.at_once for packing in made.packings] == [4, 4, 0] and made.packings[2].reason.startswith("no GPU")
+    assert made.at_once == 3 * 4 + 2 * 4 and made.device == "cuda"
+    assert "3 x 8 cores, 1 pretend: 4 trials at once on each, 0.25 GPU each" in show(made)
+    limited = make_plan(space(WIDTHS, rest=AUTO[:-1].replace("gpu: auto", "gpu: auto, trials_at_once: 7") + "\n"),
+                        tmp_path, machines=kinds, measure=Simulated(4))  # fmt: skip
+    assert limited.at_once == 7
+
+
+def test_cores_and_gpus_on_different_machines_are_no_place_for_a_trial(tmp_path: Path) -> None:
+    kinds = [replace(PLAIN, cores=16), replace(BOX, cores=2)]
+    with pytest.raises(BadInput, match="no machine has both 8"):
+        make_plan(space(rest="resources: {cpu: 8, gpu: 1}\n"), tmp_path, machines=kinds)
+
+
+def test_mps_needs_a_gpu(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"resources\.mps: shares a GPU, but trials get none"):
+        make_plan(space(rest="resources: {mps: true}\n"), tmp_path)
+
+
+def test_run_json_says_how_machines_are_shared(tmp_path: Path) -> None:
+    made = make_plan(space(WIDTHS, rest=AUTO), tmp_path, machines=[BOX], measure=Simulated(2))
+    said = json.loads(json.dumps(describe(made, "p")))["packing"]
+    assert said[0]["at_once"] == 2 and said[0]["machine"]["gpu"] == "pretend" and said[0]["measured"][0] == [2, 1998.0]
+
+
+@pytest.mark.slow
+def test_this_machine_is_measured_for_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuner.packing.measure.SECONDS", 0.2)
+    text = "name: p\ndata: {dataset: shapes, subset: 300}\nmodel: {name: cnn, depth: 1, width: {int: [2, 4]}}\n"
+    made = make_plan(parse_space(text + "resources: {cpu: auto}\n", "p"), tmp_path)
+    (packing,) = made.packings
+    assert 1 <= packing.at_once <= packing.machine.cores == count_cores()
+    assert packing.machine.cores == 1 or (packing.measured and "(measured)" in packing.reason)
 
 
 def test_a_batch_larger_than_the_training_split_is_refused(tmp_path: Path) -> None:
@@ -130,14 +238,7 @@ def test_the_plan_knows_sizes_epochs_and_a_rough_time(tmp_path: Path) -> None:
     model = "{name: cnn, depth: {int: [1, 2]}, width: 4, dropout: {uniform: [0, 0.5]}}"
     made = planned(space(model, rest="train: {epochs: 5}\n"), tmp_path)
     assert made.preflight.smallest.params < made.preflight.largest.params
-    assert made.full == 5 and 20 < made.expected_epochs < 100 and made.seconds > plan.RAY_START
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 64), ("150000 100000", 1), ("300000 100000", 3)])
-def test_a_containers_quota_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    (tmp_path / "cpu.max").write_text(quota)
-    assert plan.count_cores(tmp_path) == cores
+    assert made.full == 5 and 20 < made.expected_epochs < 100 and (made.seconds or 0) > plan.RAY_START
 
 
 STARTS = """model: {choice: {a: {name: cnn, depth: 1}, b: {name: resnet, width: {choice: [8, 16]}}}}
@@ -151,10 +252,7 @@ search:
 
 def test_a_starting_point_is_whole_where_it_gives_all_that_its_branch_asks(tmp_path: Path) -> None:
     made = planned(parse_space(f"name: p\ndata: {{dataset: digits}}\ntrain: {{epochs: 9}}\n{STARTS}", "p"), tmp_path)
-    console = Console(width=200, file=io.StringIO())
-    console.print(plan_table(made))
-    assert isinstance(console.file, io.StringIO)
-    lines = [line.strip() for line in console.file.getvalue().splitlines() if "first" in line]
+    lines = [line.strip() for line in show(made).splitlines() if "first" in line]
     assert lines == ["first whole: 1 setting given", "first half: 1 setting given, the rest sampled"]
     assert made.expected_epochs == 18
 

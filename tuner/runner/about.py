@@ -7,12 +7,14 @@ import platform
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tuner.packing.machine import count_cores
 from tuner.records.writer import now
-from tuner.runner.plan import Plan, count_cores
+from tuner.runner.plan import Plan
 from tuner.spec.data import expand_home
 
 PACKAGES = ("hypertune", "torch", "ray", "optuna")
@@ -51,7 +53,8 @@ def describe(plan: Plan, name: str) -> dict[str, Any]:
         "hardware": hardware(),
         "working_directory": str(Path.cwd()),
         "command_line": shlex.join(sys.argv),
-        "resources": {**fixed.resources.model_dump(), "trials_at_once": plan.at_once},
+        "resources": {**dict(fixed.resources), "trials_at_once": plan.at_once},
+        "packing": [asdict(packing) for packing in plan.packings],
         "device": plan.device,
         "precision": plan.precision,
     }

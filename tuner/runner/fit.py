@@ -9,7 +9,9 @@ from functools import cache, partial
 
 import numpy as np
 
-from tuner.runner.plan import RAY_START, count_cores
+from tuner.packing import machine as here
+from tuner.packing import packing
+from tuner.runner.plan import RAY_START
 from tuner.search.plan import expected_epochs
 from tuner.spec.data import Data
 from tuner.spec.search import Search
@@ -18,16 +20,13 @@ from tuner.training.cache import cache_root
 from tuner.training.decode import LARGEST_DEFAULT, decode_or_say_why, image_warnings, measure
 from tuner.training.health import TINY
 from tuner.training.sources import find_source
-from tuner.training.stream import MEMORY_SHARE, machine_bytes
+from tuner.training.stream import MEMORY_SHARE
 
 
 @dataclass(frozen=True)
-class Machine:
-    """What trials run on. memory: bytes of main memory; pretrained: architectures whose ImageNet weights lie here."""
+class Machine(packing.Machine):
+    """What trials run on, and the architectures whose ImageNet weights lie here."""
 
-    cores: int
-    gpus: int
-    memory: int
     pretrained: tuple[str, ...] = ()
 
 
@@ -97,11 +96,9 @@ BACKBONES = ("resnet18", "efficientnet_b0", "mobilenet_v3_small")
 
 def this_machine() -> Machine:
     """The machine that this runs on."""
-    import torch
-
     weights = cache_root(None) / "weights"
-    here = tuple(arch for arch in BACKBONES if any(weights.glob(f"{arch}-*.pth")))
-    return Machine(count_cores(), torch.cuda.device_count(), machine_bytes(), here)
+    pretrained = tuple(arch for arch in BACKBONES if any(weights.glob(f"{arch}-*.pth")))
+    return Machine(**vars(here.this_machine()), pretrained=pretrained)
 
 
 def look(data: Data, seed: int = 0) -> Seen:

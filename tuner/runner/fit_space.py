@@ -183,8 +183,8 @@ def _search(seen: Seen, fit: Fit, seconds: float, machine: Machine) -> list[str]
         "resources:",
     ]
     if machine.gpus:
-        share = _line("  gpu: 1", "a GPU for each trial: two on one only share its time")
-        return [*lines, f"  cpu: {max(1, machine.cores // machine.gpus)}", share]
+        share = _line("  gpu: auto", "how many trials share a GPU is measured before the search")
+        return [*lines, _line("  cpu: auto", "and each gets its part of the cores"), share]
     return [*lines, _line("  cpu: 1", "a trial a core: more in all than several cores for each")]
 
 

@@ -1,8 +1,7 @@
-"""Plan: everything that is known and checked before Ray starts: data, models, machine, how many trials at once."""
+"""Plan: everything that is known and checked before Ray starts: data, models, machines, how many trials at once."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,10 @@ from pathlib import Path
 import torch
 
 from tuner.errors import BadInput, HypertuneError, Problem
+from tuner.packing.machine import this_machine
+from tuner.packing.pack import share_of
+from tuner.packing.packing import Machine, Packing, Share
+from tuner.runner.sharing import Measure, Progress, Typical, check_machines, share_machines
 from tuner.runner.until import check_until
 from tuner.search import grid
 from tuner.search.choose import choose_sampler
@@ -23,11 +26,10 @@ from tuner.spec.search import AnySampler, Grid
 from tuner.spec.space import Space
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import cost, per_image, weights
+from tuner.training.cache import cache_root
 from tuner.training.dataset import Dataset
 from tuner.training.datasets import DataFacts, Prepared, check_batch, open_dataset, prepare
 from tuner.training.precision import resolve_precision
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Plan:
 
     `prepared` has the decoded images for each image size of the space (None: the default size). `combinations` is the
     number of different configurations, `grid.LARGEST` + 1 for any number above it, None where a range is continuous.
+    `packings`: one for each kind of machine, in their order. `heaviest`: MiB that the largest configuration may need.
     """
 
     space: Space
@@ -47,7 +50,8 @@ class Plan:
     sampler_reason: str
     trials: int
     expected_epochs: int
-    at_once: int
+    packings: tuple[Packing, ...]
+    heaviest: float
     device: str
     precision: str
 
@@ -62,9 +66,24 @@ class Plan:
         return self.preflight.epochs
 
     @property
+    def at_once(self) -> int:
+        """Trials at once on all machines together, where they are typical ones."""
+        fit = sum(packing.machine.nodes * packing.at_once for packing in self.packings)
+        return min(fit, self.space.fixed.resources.trials_at_once or fit, self.trials)
+
+    @property
+    def used(self) -> Packing:
+        """The packing of the first kind of machine that takes trials."""
+        return next(packing for packing in self.packings if packing.at_once)
+
+    @property
     def threads(self) -> int:
-        """Threads of one trial."""
-        return max(1, int(self.space.fixed.resources.cpu))
+        """Threads of a typical trial."""
+        return self.used.typical.threads
+
+    def share(self, packing: Packing, size: Size) -> Share:
+        """What a configuration of this size gets on a machine that is packed so."""
+        return share_of(packing, size.memory_mb)
 
     def folder(self, config: TrialConfig) -> Path:
         """Where the decoded images of a trial lie."""
@@ -78,8 +97,15 @@ class Plan:
         return int(self.expected_epochs * LINE + self.trials * 4 * LINE + (kept + self.at_once * 2 * 3) * weights)
 
     @cached_property
-    def seconds(self) -> float:
-        """Rough duration of the whole run: a middle configuration timed here for a second or so."""
+    def seconds(self) -> float | None:
+        """Rough duration of the whole run: by what trials at once reached, else by a middle configuration timed here
+        for a second or so; None where trials run on GPUs of other machines and were not measured."""
+        if rate := sum(packing.machine.nodes * _rate(packing) for packing in self.packings):
+            facts, full = self.facts, sum(packing.machine.nodes * packing.at_once for packing in self.packings)
+            epoch = (facts.train + facts.validation * LOOK) / rate  # of all that run at once
+            return RAY_START + self.expected_epochs * epoch * full / self.at_once
+        if self.device == "cuda" and not torch.cuda.is_available():
+            return None
         middle = self.preflight.middle
         data = open_dataset(self.folder(middle), middle.data, self.space.fixed.seed)
         try:
@@ -93,6 +119,14 @@ class Plan:
             raise BadInput([Problem("model.name", 0, 0, rule)]) from error
         return RAY_START + self.expected_epochs * epoch / self.at_once
 
+
+def _rate(packing: Packing) -> float:
+    """Images a second of all trials on such a machine, 0 where that was not measured."""
+    return dict(packing.measured).get(packing.at_once, 0.0)
+
+
+LOOK = 1 / 3
+"""Of the time of a training step that a validated image takes: the way forward of a way there and back."""
 
 LINE = 700
 """Bytes of a line of result.json."""
@@ -148,24 +182,58 @@ class Sizes(dict[int | None, Prepared]):
         return made
 
 
+class Sized:
+    """Counts models as `count` does, and remembers the configuration that needs most memory."""
+
+    def __init__(self, count: CountModel) -> None:
+        self._count = count
+        self._largest: tuple[TrialConfig, Size] | None = None
+
+    def __call__(self, config: TrialConfig) -> Size:
+        """Its size."""
+        size = self._count(config)
+        if self._largest is None or size.memory_mb > self._largest[1].memory_mb:
+            self._largest = config, size
+        return size
+
+    @property
+    def largest(self) -> tuple[TrialConfig, Size]:
+        """Of all that were counted."""
+        assert self._largest
+        return self._largest
+
+
 RAY_START = 8.0
 """Seconds from `ray.init` to the first step, torch's import in the workers included; 7.6 to 10.3 were seen."""
 
 
-def make_plan(space: Space, cache: Path | None = None, progress: Progress | None = None) -> Plan:
-    """Check what the text alone cannot show: the machine, the images, the models.
+def make_plan(
+    space: Space,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    *,
+    machines: Sequence[Machine] | None = None,
+    measure: Measure | None = None,
+) -> Plan:
+    """Check what the text alone cannot show: the machines, the images, the models; measure where the file says auto.
+
+    machines: the kinds that trials run on, None for this one; measure: how to measure on another machine.
 
     Raises:
         BadInput: resources that are not there, unusable images, models that cannot be built.
+        HypertuneError: measuring does not work.
     """
-    at_once, device = check_devices(space)
+    wanted = space.fixed.resources
+    kinds = (this_machine(),) if machines is None else tuple(machines)
+    device = check_machines(wanted, kinds, here=machines is None)
     fixed = space.fixed
     root = None if fixed.data.root is None else str(expand_home(fixed.data.root).resolve())
     data = fixed.data.model_copy(update={"root": root})
     prepared = Sizes(lambda size: prepare(data.model_copy(update={"image_size": size}), fixed.seed, cache, progress))
     prepared[fixed.data.image_size]  # at least one, to know the images
     count = keeping(model_counter(prepared, device, fixed.search.objectives), fixed.search.rules)
-    preflight = look(space, count)
+    sized = Sized(count)
+    preflight = look(space, sized)
     first = next(iter(prepared.values()))
     if any(objective.metric == "val_roc_auc" for objective in fixed.search.objectives):
         check_ranking(open_dataset(first.folder, data, fixed.seed))
@@ -174,6 +242,23 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
     trials = count_trials(space)
     sampler, reason = choose_sampler(space, trials)
     check_until(fixed.search, sampler)
+
+    def typical(config: TrialConfig, size: Size) -> Typical:
+        resolved = config.model_copy(update={"data": config.data.model_copy(update={"root": root})})
+        return Typical(resolved, size.memory_mb, prepared[config.data.image_size].folder)
+
+    packings = share_machines(
+        wanted,
+        kinds,
+        device,
+        trials=trials,
+        seed=fixed.seed,
+        typical=typical(preflight.middle, count(preflight.middle)),
+        largest=typical(*sized.largest),
+        measure=measure,
+        cache=cache_root(cache),
+        progress=progress,
+    )
     return Plan(
         space=space,
         prepared=prepared,
@@ -187,7 +272,8 @@ def make_plan(space: Space, cache: Path | None = None, progress: Progress | None
             fixed.search, trials, preflight.epochs, fixed.seed, whole=sum(start.to_the_end for start in space.starts)
         )
         + (fixed.search.repeats - 1) * preflight.epochs,
-        at_once=min(at_once, trials),
+        packings=packings,
+        heaviest=sized.largest[1].memory_mb,
         device=device,
         precision=resolve_precision(preflight.middle.train.precision, device),
     )
@@ -230,42 +316,6 @@ def count_trials(space: Space) -> int:
         points = grid.size(space)
         return min(points, search.trials) if "trials" in search.model_fields_set else points
     return search.trials if combinations is None else min(search.trials, combinations)
-
-
-def check_devices(space: Space) -> tuple[int, str]:
-    """How many trials fit at once, and on what: cpu or cuda.
-
-    Raises:
-        BadInput: one trial asks for more than there is.
-    """
-    wanted = space.fixed.resources
-    gpus = torch.cuda.device_count()
-    if wanted.cpu > (cores := count_cores()):
-        raise BadInput(
-            f"resources.cpu: {wanted.cpu:g} cores a trial, but this machine has {cores}; write at most {cores}"
-        )
-    if wanted.gpu > gpus:
-        have = "no GPU" if not gpus else f"{gpus} GPU{'s' * (gpus > 1)}"
-        raise BadInput(
-            f"resources.gpu: {wanted.gpu:g} a trial, but this machine has {have}; "
-            f"write {'0' if not gpus else f'at most {gpus}'}, or run where there are more"
-        )
-    if wanted.gpu > 1 and wanted.gpu != int(wanted.gpu):
-        raise BadInput(f"resources.gpu: {wanted.gpu:g} is neither a share of one GPU nor a whole number")
-    fit = int(cores / wanted.cpu)
-    if wanted.gpu:
-        fit = min(fit, int(1 / wanted.gpu) * gpus if wanted.gpu < 1 else gpus // int(wanted.gpu))
-    return min(fit, wanted.trials_at_once or fit), "cuda" if wanted.gpu else "cpu"
-
-
-def count_cores(control: Path = Path("/sys/fs/cgroup")) -> int:
-    """Cores that this process may use: by its affinity, and by the quota of its container where it has one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = (control / "cpu.max").read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or `max`: no quota
-        return cores
 
 
 def image_shape(facts: DataFacts) -> str:

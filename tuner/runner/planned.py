@@ -8,6 +8,8 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from tuner.packing.pack import share_of
+from tuner.packing.packing import Machine, Packing
 from tuner.runner.plan import Plan, image_shape
 from tuner.search import grid
 from tuner.spec.parameter import Start
@@ -68,17 +70,41 @@ def plan_table(plan: Plan) -> Table:
         free = "" if _says_all(plan.space, start) else ", the rest sampled"
         given = len(start.fixed)
         table.add_row("", Text(f"first {start.label}: {given} setting{'s' * (given != 1)} given{free}"))
-    each = (
-        f"{fixed.resources.gpu:g} GPU each"
-        if plan.device == "cuda"
-        else f"{plan.threads} core{'s' * (plan.threads > 1)} each"
-    )
-    table.add_row(
-        "here",
-        f"{show_trials(plan.at_once)} at once, {each}, {plan.precision} · {show_duration(plan)}, "
-        f"{max(1, round(plan.disk / 1e6)):,} MB of disk",
-    )
+    rest = f"{plan.precision} · {show_duration(plan)}, {max(1, round(plan.disk / 1e6)):,} MB of disk"
+    if len(plan.packings) == 1 and plan.packings[0].machine.nodes == 1:
+        said = show_packing(plan, plan.packings[0], plan.at_once)
+        table.add_row("here", f"{said}{' · ' if plan.packings[0].reason else ', '}{rest}")
+        return table
+    for number, packing in enumerate(plan.packings):
+        kind = f"{show_machine(packing.machine)}: {show_packing(plan, packing, packing.at_once)}"
+        table.add_row("machines" if not number else "", kind)
+    table.add_row("", f"{show_trials(plan.at_once)} at once on all of them, {rest}")
     return table
+
+
+def show_packing(plan: Plan, packing: Packing, at_once: int) -> str:
+    """How such a machine is shared: `12 trials at once, 0.08 GPU each, 9.1 GB; 16 would be slower (measured)`.
+
+    at_once: trials on one such machine, where there are fewer than it has room for.
+    """
+    if not packing.at_once:
+        return packing.reason or "too small for a trial, so it takes none"
+    share, nodes = packing.typical, packing.machine.nodes
+    each = f"{share.threads} core{'s' * (share.threads > 1)} each"
+    if share.gpu:
+        each = f"{share.gpu:.2g} GPU each" if packing.measured else f"{share.gpu:g} GPU each"
+    memory = f", {share.memory / 1e9:.1f} GB" if share.memory else ""
+    largest = share_of(packing, plan.heaviest)
+    more = f", up to {largest.gpu:.2g} GPU for large ones" if largest.gpu > share.gpu else ""
+    why = f"; {packing.reason}" if packing.reason else ""
+    on_each = " on each" if nodes > 1 else ""
+    return f"{show_trials(at_once)} at once{on_each}, {each}{memory}{more}{why}"
+
+
+def show_machine(machine: Machine) -> str:
+    """A kind of machine: `3 x 16 cores, 2 NVIDIA H200`."""
+    cards = f", {machine.gpus} {machine.gpu or 'GPU'}" if machine.gpus else ""
+    return f"{machine.nodes} x {machine.cores} core{'s' * (machine.cores > 1)}{cards}"
 
 
 def _says_all(space: Space, start: Start) -> bool:
@@ -107,9 +133,12 @@ def plan_json(plan: Plan) -> dict[str, Any]:
         "disk_mb": round(plan.disk / 1e6, 1),
         "expected_epochs": plan.expected_epochs,
         "trials_at_once": plan.at_once,
+        "packing": [
+            {**asdict(packing), "largest": asdict(share_of(packing, plan.heaviest))} for packing in plan.packings
+        ],
         "device": plan.device,
         "precision": plan.precision,
-        "seconds": round(plan.seconds, 1),
+        "seconds": None if plan.seconds is None else round(plan.seconds, 1),
     }
 
 
@@ -135,10 +164,12 @@ def show_scheduler(search: Search) -> str:
 
 def show_duration(plan: Plan) -> str:
     """About how long it takes, and the budget where that ends it sooner."""
-    budget = plan.space.fixed.search.seconds
-    if budget is not None and budget < plan.seconds:
-        return f"{show_time(budget)}, the budget; all of it would take about {show_time(plan.seconds)}"
-    return f"about {show_time(plan.seconds)}"
+    budget, seconds = plan.space.fixed.search.seconds, plan.seconds
+    if seconds is None:
+        return f"{show_time(budget)}, the budget" if budget is not None else "how long is not known"
+    if budget is not None and budget < seconds:
+        return f"{show_time(budget)}, the budget; all of it would take about {show_time(seconds)}"
+    return f"about {show_time(seconds)}"
 
 
 def data_warnings(facts: DataFacts) -> list[str]:

@@ -44,10 +44,10 @@ class Resources(Section):
     """What one trial gets; `auto` is measured before the search, for each kind of machine."""
 
     cpu: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        1, description="cores a trial, also its threads, at least one; auto: measured"
+        1.0, description="cores a trial, also its threads, at least one; auto: measured"
     )
     gpu: Annotated[float, Field(ge=0)] | Literal["auto"] = Field(
-        0, description="GPUs a trial, fractions share one; auto: measured, 0 where there is none"
+        0.0, description="GPUs a trial, fractions share one; auto: measured, 0 where there is none"
     )
     trials_at_once: Count | None = Field(None, description="at most so many at once; default: as many as fit")
     mps: bool = Field(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.errors import BadInput, Problem
 from tuner.training.decode import Resize, decode_or_say_why, image_warnings
+from tuner.training.limits import CONTROL, read_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,13 +149,10 @@ def too_large(count: int, size: int, channels: int, folder: Path) -> bool:
     return needed > MEMORY_SHARE * machine_bytes() or needed > DISK_SHARE * shutil.disk_usage(folder).free
 
 
-def machine_bytes(control: Path = Path("/sys/fs/cgroup")) -> int:
+def machine_bytes(control: Path = CONTROL) -> int:
     """Memory that this process may use: the machine's, or its container's where that has less."""
     whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(whole, int((control / "memory.max").read_text()))
-    except (OSError, ValueError):  # no such file, or `max`: no limit
-        return whole
+    return min(whole, read_memory(control) or whole)
 
 
 def write_files(path: Path, files: Sequence[str] | None) -> None:

@@ -228,5 +228,10 @@ def _freezes(train: Train, stages: int) -> dict[str, Any] | None:
 
 
 def _threads(chosen: Chosen) -> int:
-    on_cpu = str(chosen.record.run.get("device") or "cpu") == "cpu"
-    return max(1, int((chosen.record.run.get("resources") or {}).get("cpu") or 1)) if on_cpu else 0
+    run = chosen.record.run
+    if str(run.get("device") or "cpu") != "cpu":
+        return 0
+    cores = (run.get("resources") or {}).get("cpu") or 1
+    if cores == "auto":  # those of the machines that took trials
+        cores = next((p["typical"]["threads"] for p in run.get("packing") or () if p["at_once"]), 1)
+    return max(1, int(cores))
