@@ -72,6 +72,8 @@ def make_job(data: Path, tmp_path: Path) -> MakeJob:
             "rules": [],
             "threads": 1,
             "gpu": 0,
+            "memory": None,
+            "fingerprint": "",
             "user_path": str(tmp_path),
             "latency": False,
             "start": [],

@@ -25,7 +25,8 @@ def make(tmp_path: Path) -> Callable[..., Trial]:
             (tmp_path / name / folder).mkdir(parents=True)
             (tmp_path / name / folder / "state.json").write_text(f"{name} {folder}")
             (tmp_path / name / folder / "weights.safetensors").touch()
-        return Trial(name, {}, CONFIG, Size(1, 1), best={"val_accuracy": accuracy, "epoch": 1})
+        best = {"val_accuracy": accuracy, "epoch": 1}
+        return Trial(name, {}, CONFIG, Size(1, 1), best=best, epochs=max(checkpoints, default=0))
 
     return make
 
@@ -37,6 +38,16 @@ def left(path: Path) -> set[str]:
 def test_a_trial_starts_from_its_newest_checkpoint_first(tmp_path: Path, make: Callable[..., Trial]) -> None:
     trial = make("001", 0.5, 9, 10)
     assert Weights(tmp_path, 3, GOAL).starts(trial) == ("checkpoint_000010", "checkpoint_000009")
+
+
+def test_a_checkpoint_that_is_further_ahead_than_the_epoch_that_nobody_heard_is_left_out(
+    tmp_path: Path, make: Callable[..., Trial]
+) -> None:
+    trial = make("001", 0.5, 6, 8, 9)  # of a log that was brought from a copy, which can be seconds behind
+    trial.epochs = 7
+    assert Weights(tmp_path, 3, GOAL).starts(trial) == ("checkpoint_000008", "checkpoint_000006")
+    trial.epochs = 2
+    assert Weights(tmp_path, 3, GOAL).starts(trial) == ()
 
 
 def test_an_ended_trial_keeps_its_best_weights_while_it_is_among_the_leaders(

@@ -54,9 +54,17 @@ def this_process() -> Holder:
 def read_holder(path: Path) -> Holder | None:
     """Who has the run folder open for writing, or had when it was killed; None where nobody is named."""
     try:
-        said = json.loads((path / NAME).read_text(encoding="utf-8"))
+        return parse_holder((path / NAME).read_bytes())
+    except OSError:
+        return None
+
+
+def parse_holder(text: bytes) -> Holder | None:
+    """The process that a holder.json names; None where it is damaged."""
+    try:
+        said = json.loads(text)
         holder = Holder(said["pid"], said["host"], said["started"])
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     sound = type(holder.pid) is int and isinstance(holder.host, str) and isinstance(holder.started, int | float)
     return holder if sound and 0 < holder.pid < 2**31 else None

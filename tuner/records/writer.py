@@ -9,17 +9,21 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from tuner.errors import BadInput, HypertuneError, Locked, NoSpace
 from tuner.records import holder
 from tuner.records.reader import FORMAT, parse, trial_names
+
+if TYPE_CHECKING:
+    from tuner.records.segments import Segments
+    from tuner.records.store import Store
 
 PATIENCE = 0.5
 """Seconds to wait for the lock: `hypertune analyze` holds it for an instant to see whether somebody writes."""
@@ -52,6 +56,10 @@ class RunFolder:
         if not path.is_dir():  # the lock would make it
             raise BadInput(f"{path}: there is no such folder; `hypertune runs` lists the runs in results/")
         self.path = path
+        self.copy: Segments | None = None
+        """What keeps its copy in a store; None where there is none."""
+        self.note: Callable[[str], None] = lambda text: None
+        """Called with what a person should know of the copy, from any thread."""
         self._turn = threading.RLock()
         self._lock = FileLock(path / "run.lock", thread_local=False)
         with _failing(path):
@@ -112,17 +120,40 @@ class RunFolder:
         """The folder of a trial."""
         return self.path / "trials" / trial_id
 
+    def copy_to(self, store: Store) -> None:
+        """Keep a copy: what it lacks goes up, then every line at most five seconds after it was written here.
+
+        A write raises HypertuneError, once, when the store has taken nothing for five minutes, and Locked when another
+        process has taken over; what is written after that is written here alone.
+
+        Raises:
+            Locked: another process writes there.
+            BadInput: the copy has lines that this folder has not.
+            StoreError: the store refused, or cannot be reached.
+        """
+        from tuner.records.copying import open_copy
+
+        with self._turn:
+            copy, seq = open_copy(self.path, store)
+            copy.note = lambda text: self.note(text)
+            self._seq = max(self._seq, seq)
+            self._run = {**self._run, "store": store.url}
+            self.copy = copy
+            if (self.path / "run.json").exists():
+                self.write_run()
+            copy.start()
+
     def write_space(self, text: str, parameters: list[dict[str, Any]]) -> None:
         """Write space.yaml, the user's own text, and space.json."""
         with self._turn:
-            write_whole(self.path / "space.yaml", text)
-            write_whole(self.path / "space.json", json.dumps(parameters, indent=1) + "\n")
+            self._write_whole("space.yaml", text)
+            self._write_whole("space.json", json.dumps(parameters, indent=1) + "\n")
 
     def write_run(self, **changes: Any) -> None:
         """Replace run.json with its last state and these changes; `format` and `writer` are added."""
         with self._turn:
             run = {"format": FORMAT, **self._run, "writer": holder.this_process().as_dict(), **changes}
-            write_whole(self.path / "run.json", _strict(run, indent=1) + "\n")
+            self._write_whole("run.json", _strict(run, indent=1) + "\n")
             self._run = run
 
     def write_event(self, event: str, **fields: Any) -> None:
@@ -148,12 +179,12 @@ class RunFolder:
                 folder.mkdir(parents=True, exist_ok=True)
                 sync(folder.parent)
                 sync(self.path)
-            write_whole(folder / "params.json", _strict(params, indent=1) + "\n")
+            self._write_whole(f"trials/{trial_id}/params.json", _strict(params, indent=1) + "\n")
 
     def restore_params(self, trial_id: str, params: Mapping[str, Any]) -> None:
         """Write a trial's params.json anew, where it was lost."""
         with self._turn:
-            write_whole(self.trial(trial_id) / "params.json", _strict(params, indent=1) + "\n")
+            self._write_whole(f"trials/{trial_id}/params.json", _strict(params, indent=1) + "\n")
 
     def write_row(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """Append one epoch to a trial's result.json; values that are not finite become null."""
@@ -162,11 +193,14 @@ class RunFolder:
     def write_error(self, trial_id: str, text: str) -> None:
         """Write what made a trial fail."""
         with self._turn:
-            write_whole(self.trial(trial_id) / "error.txt", text)
+            self._write_whole(f"trials/{trial_id}/error.txt", text)
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Write the last lines to the copy, and let go of the lock."""
+        if self.copy:
+            self.copy.close()
         with self._turn:
+            self.copy = None
             if self._lock.is_locked:
                 with contextlib.suppress(OSError):  # a holder that is gone is known by its process
                     (self.path / holder.NAME).unlink()
@@ -180,9 +214,19 @@ class RunFolder:
     ) -> None:
         self.close()
 
+    def _write_whole(self, name: str, text: str) -> None:
+        data = text.encode(errors="backslashreplace")
+        if self.copy:
+            self.copy.check()
+        write_whole(self.path / name, data)
+        if self.copy:
+            self.copy.replace(name, data)
+
     def _append(self, path: Path, *lines: Mapping[str, Any]) -> None:
         with self._turn, _failing(path):
-            data = b""
+            if self.copy:
+                self.copy.check()
+            first, data = self._seq + 1, b""
             for line in lines:
                 self._seq += 1
                 stamp = {"seq": self._seq, "time": now(), "elapsed": round(self.elapsed, 3)}
@@ -200,6 +244,8 @@ class RunFolder:
                 os.close(descriptor)
             if size == 0:
                 sync(path.parent)
+            if self.copy:
+                self.copy.add(first, data)
 
 
 def create(out: Path, name: str) -> RunFolder:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from tuner.errors import BadInput
+from tuner.runner.sending import Sending
 from tuner.spec.objective import parse_constraint
 from tuner.spec.trial_config import TrialConfig
 from tuner.training import checkpoint
@@ -72,7 +73,8 @@ class Stretch:
     job: id, trial (a TrialConfig as JSON text), data (folder of the decoded images), split_seed, folder (of the trial),
     metric and sign (of the first objective), rules (on measured metrics), threads, gpu, latency (whether it is
     measured), start (names of the checkpoints to try, best first) and stop_at (the epoch at which a checkpoint is
-    always written, or None).
+    always written, or None). Where the run keeps a copy: store (its address; checkpoints go there too, and come from
+    there) and epochs (that the driver has heard of; best weights that are further are of a time that was lost).
     """
 
     def __init__(self, job: Mapping[str, Any], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -87,6 +89,7 @@ class Stretch:
         self._latency: float | None = None
         self._passed_over: list[str] = []
         self._noted = 0
+        self._sending = Sending(job["store"], job["id"]) if job.get("store") else None
 
     def step(self) -> dict[str, Any]:
         """Train an epoch: `row`, or the first time the row that the checkpoint holds, which may have been heard before.
@@ -114,8 +117,16 @@ class Stretch:
         if self._trainer and (new := self._trainer.notes[self._noted :]):
             self._noted += len(new)
             result["notes"] = new
+        if self._sending and self._sending.notes:
+            result["notes"] = [*result.get("notes", []), *self._sending.notes]
+            self._sending.notes = []
         passed, self._passed_over = self._passed_over, []
         return {**result, "passed_over": passed} if passed else result
+
+    def close(self) -> None:
+        """Wait until the best weights are in the store; before another job, and before the process ends."""
+        if self._sending:
+            self._sending.close()
 
     def _train(self) -> dict[str, Any]:
         if self._trainer is None:
@@ -162,6 +173,8 @@ class Stretch:
 
     def _load(self, trainer: Trainer, name: str) -> None:
         """Go on from this checkpoint; one under a trial's own name must be its own, any other may be a gift."""
+        if self._sending:
+            self._sending.fetch(self._folder, name)
         tensors, state = checkpoint.load(self._folder / name)
         own = state.get("trial") == self._job["id"]
         if not own and name.startswith("checkpoint_"):
@@ -172,11 +185,15 @@ class Stretch:
 
     def _read_best(self) -> Rank:
         """The best value so far, as the best weights know it; none where they are damaged: others will take over."""
+        found = self._sending.metrics(BEST) if self._sending else None
         try:
             _, state = checkpoint.load(self._folder / BEST)
+            here = (state.get("trial"), state["metrics"])
         except BadInput:
-            return (False, -math.inf)
-        return self._rank(state["metrics"]) if state.get("trial") == self._job["id"] else (False, -math.inf)
+            here = None
+        known = self._job.get("epochs", math.inf) + 1
+        ours = [row for each in (found, here) if each for trial, row in [each] if trial == self._job["id"]]
+        return max((self._rank(row) for row in ours if row["epoch"] <= known), default=(False, -math.inf))
 
     def _rank(self, row: Mapping[str, Any]) -> Rank:
         """What keeps to the rules on measured metrics comes before what does not, then the better one."""
@@ -192,6 +209,8 @@ class Stretch:
         state = {"trial": self._job["id"], "metrics": row, "config": trainer.config.model_dump(mode="json")}
         with self._pace.writing(to_go_on=False):
             checkpoint.save(self._folder / BEST, tensors, state, trainer.images.about)
+            if self._sending:
+                self._sending.put_meanwhile(self._folder, BEST)
 
     def _write(self, trainer: Trainer, row: dict[str, Any]) -> None:
         """A checkpoint with the row inside: it may be on disk when the row never got to the driver."""
@@ -201,6 +220,8 @@ class Stretch:
             tensors, state = trainer.state_dict()
             checkpoint.save(self._folder / name, tensors, {**state, "trial": self._job["id"], "row": row})
             checkpoint.prune(self._folder, KEEP, last=name)
+            if self._sending:
+                self._sending.put(self._folder, name)
         self._newest = trainer.epoch
 
 

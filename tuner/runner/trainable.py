@@ -5,29 +5,42 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
+import shutil
 from typing import Any
 
 from ray import tune
 
+from tuner.packing.cap import cap_memory
+from tuner.runner.node import settle
 from tuner.runner.stretch import Stretch
 
 NESTED = ("row", "passed_over", "notes")
 
 
 class TrialTrainable(tune.Trainable):
-    """Runs one job after the other; config: what `Stretch` takes, and user_path."""
+    """Runs one job after the other; config: what `drive.describer` says."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once a process, then `reset_config` for each further job."""
-        if config["user_path"] not in sys.path:
-            sys.path.append(config["user_path"])  # last: a user's own tuner/ must not hide ours
-        self._stretch = Stretch(config)
+        cap_memory(config["memory"])
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """The next job on this process; the trainer of the one before goes first."""
-        self._stretch = Stretch(new_config)
+        self.cleanup()
+        self._begin(new_config)
         return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        job = settle(config)
+        self._stretch = Stretch(job)
+        self._scratch = None if job["folder"] == config["folder"] else job["folder"]
+
+    def cleanup(self) -> None:
+        """A job has ended: what goes to a store is there, and nothing of it stays on this machine."""
+        self._stretch.close()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
 
     def step(self) -> dict[str, Any]:
         """Train an epoch."""

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,12 @@ def name(epoch: int) -> str:
 
 def newest(folder: Path) -> list[str]:
     """Names of the numbered checkpoints in `folder`, newest first; what is being written is none."""
-    names = filter(_NUMBERED.fullmatch, (path.name for path in folder.glob("checkpoint_*")))
-    return sorted(names, key=lambda each: (len(each), each), reverse=True)
+    return order(path.name for path in folder.glob("checkpoint_*"))
+
+
+def order(names: Iterable[str]) -> list[str]:
+    """Those of these names that are of numbered checkpoints, newest first."""
+    return sorted(filter(_NUMBERED.fullmatch, names), key=lambda each: (len(each), each), reverse=True)
 
 
 def prune(folder: Path, keep: int, *, last: str) -> None:
