@@ -245,6 +245,7 @@ def test_a_stopped_search_ends_each_job_with_its_next_epoch_and_leaves_the_trial
 def test_a_silent_trial_hangs_after_ten_usual_epochs_and_the_least_wait(folder: RunFolder) -> None:
     conductor = conduct(folder, "{scheduler: none, hang_after: 3s}")
     quick, silent = start(conductor), start(conductor)
+    conductor.placed(silent)
     hear(conductor, quick, row(1, 0.5), row(2, 0.5))  # epochs of half a second: ten are five
     conductor.trials[silent].heard -= 4.9
     assert conductor.hanging() == []
@@ -311,3 +312,111 @@ def test_what_trials_say_is_written_down_once(folder: RunFolder) -> None:
     for trial in (first, second, first):
         conductor.note(trial, "the head is new")
     assert [(line["trial"], line["reason"]) for line in events(folder, "noted")] == [(first, "the head is new")]
+
+
+def test_a_job_that_waits_for_room_does_not_hang(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, hang_after: 3s}")
+    trial = start(conductor)
+    conductor.trials[trial].heard -= 1000
+    assert conductor.hanging() == []
+    conductor.placed(trial)  # its clock starts only now
+    assert conductor.hanging() == []
+    conductor.trials[trial].heard -= 4
+    assert [each.id for each in conductor.hanging()] == [trial]
+
+
+def test_a_trial_without_a_process_does_not_hang_and_its_clock_starts_anew(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, hang_after: 3s}", trials=1)
+    trial = start(conductor)
+    conductor.placed(trial)
+    conductor.trials[trial].heard -= 1000
+    conductor.move(trial, "its node is gone")
+    assert conductor.hanging() == [] and start(conductor) == trial
+    conductor.placed(trial)
+    assert conductor.hanging() == []
+
+
+def test_of_silent_trials_those_alone_hang_whose_models_are_not_larger(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, hang_after: 1s}", trials=4)
+    usual, small, large = start(conductor), start(conductor), start(conductor)
+    conductor.trials[large].size = Size(1, 3)
+    for trial in (large, small):
+        conductor.placed(trial)
+        conductor.trials[trial].heard -= 10  # ten epochs of half a second are five, of the large one fifteen
+    hear(conductor, usual, row(1, 0.5))
+    assert [trial.id for trial in conductor.hanging()] == [small]
+
+
+def test_a_trial_whose_node_is_gone_goes_on_and_that_is_no_death(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, retries: 0}", trials=1)
+    trial = start(conductor)
+    hear(conductor, trial, row(1, 0.5))
+    conductor.move(trial, "its node 10.0.0.7 is gone")
+    assert start(conductor) == trial
+    retried = events(folder, "retried")[-1]
+    assert (retried["deaths"], retried["moves"], retried["reason"]) == (0, 1, "its node 10.0.0.7 is gone")
+    conductor.die(trial, "the actor died")
+    assert conductor.trials[trial].state == "failed"
+    conductor.move(trial, "its node is gone")  # too late
+    assert len(events(folder, "retried")) == 1 and conductor.over
+
+
+def test_a_node_that_goes_for_the_twenty_first_time_is_a_death(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, retries: 1}", trials=1)
+    trial = start(conductor)
+    for _ in range(21):
+        conductor.move(trial, "its node is gone")
+        assert start(conductor) == trial
+    assert (conductor.trials[trial].moves, conductor.trials[trial].deaths) == (20, 1)
+    conductor.move(trial, "its node is gone")
+    assert conductor.trials[trial].state == "failed"
+
+
+def test_what_was_silent_because_its_node_went_does_not_hang_when_it_goes_on(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, retries: 1}", trials=1)
+    trial = start(conductor)
+    conductor.trials[trial].hung = "no epoch for an hour"
+    conductor.move(trial, "its node is gone")
+    conductor.die(trial, "the actor died")
+    assert conductor.trials[trial].state is None and start(conductor) == trial
+
+
+def test_for_a_trial_that_has_ended_no_sharing_is_lowered(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none}", trials=1)
+    trial = start(conductor)
+    conductor.fail(trial, "broken")
+    conductor.make_room = lambda trial: pytest.fail("it was asked for")
+    conductor.lack_memory(trial, "CUDA out of memory")
+    assert conductor.trials[trial].state == "failed" and not events(folder, "retried")
+
+
+def test_out_of_memory_with_room_to_make_is_no_end_and_no_death(folder: RunFolder) -> None:
+    conductor = conduct(folder, "{scheduler: none, out_of_memory: retry_alone}", trials=1)
+    answers = [True, True, False]
+    asked: list[str] = []
+    conductor.make_room = lambda trial: asked.append(trial.id) or answers.pop(0)  # type: ignore[func-returns-value]
+    trial = start(conductor)
+    for alone in (False, False, True):
+        conductor.lack_memory(trial, "CUDA out of memory")
+        assert start(conductor) == trial and conductor.trials[trial].alone is alone
+    assert [e["reason"] for e in events(folder, "retried")] == [
+        *["out of memory: again, with fewer at once"] * 2,
+        "out of memory: again, alone",
+    ]
+    assert asked == [trial] * 3 and conductor.trials[trial].deaths == 0
+
+
+def test_several_objectives_keep_the_weights_of_the_front_of_what_has_ended(folder: RunFolder) -> None:
+    conductor = conduct(
+        folder, "{scheduler: none, keep_checkpoints: 1, metric: {val_accuracy: max, epoch_seconds: min}}"
+    )
+    trials = [start(conductor) for _ in range(3)]
+    for trial in trials:
+        (folder.trial(trial) / "checkpoint_best").mkdir()
+    running, quick, slow = trials
+    hear(conductor, running, {**row(1, 0.9), "epoch_seconds": 0.1})  # beats both, and may yet lose its place
+    for trial, value, seconds in ((quick, 0.3, 1.0), (slow, 0.5, 2.0)):
+        hear(conductor, trial, *({**row(n, value), "epoch_seconds": seconds} for n in (1, 2, 3, 4)))
+    assert all((folder.trial(trial) / "checkpoint_best").exists() for trial in trials)
+    hear(conductor, running, *({**row(n, 0.95), "epoch_seconds": 0.2} for n in (2, 3, 4)))
+    assert [(folder.trial(trial) / "checkpoint_best").exists() for trial in trials] == [True, False, False]

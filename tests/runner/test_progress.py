@@ -92,13 +92,13 @@ def test_a_log_gets_one_plain_line_an_ended_trial(plan: Plan, conductor: Conduct
 
 def test_the_ending_says_what_happened_what_was_best_and_what_to_type(plan: Plan, conductor: Conductor) -> None:
     conductor.interrupt("SIGINT")
-    text = outcome_text(Outcome(Path("/x"), conductor, 238.0, signal=2), plan, "results/shown").plain
+    text = outcome_text(Outcome(Path("/x"), conductor, 238.0, signal=2), plan, "results/shown", " --address auto").plain
     assert text.splitlines() == [
         "interrupted after 3m 58s: 3 trials, 1 finished, 1 stopped early, 0 failed, 1 interrupted, 7 of 12 epochs",
         "best   trial 001   val accuracy 70.0% at epoch 2   (the next two: 59.8%, 38.2%)",
         "       depth 2 · width.0 8 · dropout 0.1 · adam · lr 0.01 · 374,000 parameters",
         "       results/shown/trials/001/checkpoint_best",
-        "next   hypertune resume results/shown   goes on where it stopped",
+        "next   hypertune resume results/shown --address auto   goes on where it stopped",
         "       hypertune analyze results/shown   what mattered: figures, tables, one page",
     ]
 
@@ -135,3 +135,16 @@ def test_what_trials_say_is_shown_once(plan: Plan, conductor: Conductor) -> None
         shown.watch(conductor)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("trial 001: the head is new") == 1
+
+
+def test_of_more_running_trials_than_a_terminal_has_lines_the_rest_is_counted(plan: Plan, tmp_path: Path) -> None:
+    with writer.create(tmp_path, "many") as folder:
+        sampler = Sampler(plan.space, lambda c: Size(1, 1), Grid())
+        conductor = Conductor(plan.space, sampler, folder, trials=3, full=4, seconds=None)
+        while conductor.next():
+            pass
+        out = io.StringIO()
+        with Progress(plan, Console(file=out, force_terminal=True, width=120, height=7), "again") as screen:
+            screen.watch(conductor)
+    shown = out.getvalue()
+    assert "  001" in shown and "  002" not in shown and "  and 2 more" in shown

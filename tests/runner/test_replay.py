@@ -364,3 +364,29 @@ def test_a_population_says_what_its_best_epoch_was_trained_with(tmp_path: Path) 
 def first_asked(path: Path, trial: Trial) -> dict[str, Any]:
     lines = [json.loads(line) for line in (path / "events.jsonl").read_text().splitlines()]
     return next(dict(e["parameters"]) for e in lines if e["event"] == "asked" and e["trial"] == trial.id)
+
+
+def test_what_moved_before_a_crash_is_no_death_after_it(tmp_path: Path) -> None:
+    wanted = space("{sampler: random, scheduler: none, retries: 0}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    job = first.next()
+    assert job
+    first.move(job.trial.id, "its node is gone")
+    first.folder.close()
+    again, found = open_search(tmp_path / "r", wanted)
+    trial = again.trials[job.trial.id]
+    assert (trial.moves, trial.deaths) == (1, 0) and found and found.unfinished == [trial.id]
+
+
+def test_a_run_from_before_moves_were_counted_goes_on(tmp_path: Path) -> None:
+    wanted = space("{trials: 8, sampler: random}")
+    first, _ = open_search(tmp_path / "r", wanted)
+    job = first.next()
+    assert job
+    first.die(job.trial.id, "the actor died")
+    first.folder.close()
+    log = tmp_path / "r" / "events.jsonl"
+    log.write_text(log.read_text().replace('"moves": 0, ', ""))
+    assert "moves" not in log.read_text()
+    trial = open_search(tmp_path / "r", wanted)[0].trials[job.trial.id]
+    assert (trial.moves, trial.deaths) == (0, 1)

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import TrialState, create_trial
 
 from tuner.search import history
-from tuner.search.history import Told, thin
+from tuner.search.history import History, Told
 from tuner.spec.objective import Objective
 
 HIGH, LOW = Objective("val_accuracy", "max"), Objective("params", "min")
 
 
-@pytest.fixture(autouse=True)
-def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "FITTED", 20)
-    monkeypatch.setattr(history, "GOOD", 5)
+@pytest.fixture(autouse=True, scope="module")
+def _few() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "FITTED", 20)
+        patch.setattr(history, "GOOD", 5)
+        yield
+
+
+def thin(told: Sequence[Told | None], objectives: Sequence[Objective]) -> list[int]:
+    known = History(objectives)
+    for one in told:
+        known.enter({}, one)
+    return known.thin()
 
 
 def done(*values: float, over: float = 0.0) -> Told:
@@ -53,3 +71,45 @@ def test_stopped_and_diverged_trials_are_of_the_rest() -> None:
 def test_a_history_without_anything_finished_is_spread() -> None:
     for objectives in ([HIGH], [HIGH, LOW]):
         assert thin([Told("diverged")] * 100, objectives) == list(range(0, 100, 5))
+
+
+def best_of_all(told: Sequence[Told | None], objectives: Sequence[Objective]) -> list[int]:
+    """The oracle: what `thin` keeps of the best, by a look at all trials; the front by Optuna."""
+    finished = [(place, one) for place, one in enumerate(told) if one is not None and one.complete]
+    if len(objectives) == 1:
+        finished.sort(key=lambda item: (item[1].violation, -objectives[0].sign * item[1].values[0]))
+        return [place for place, _ in finished[: history.GOOD]]
+    kept = [item for item in finished if not item[1].violation]
+    study = optuna.create_study(directions=["maximize" if o.mode == "max" else "minimize" for o in objectives])
+    study.add_trials([create_trial(state=TrialState.COMPLETE, values=list(one.values)) for _, one in kept])
+    places = [kept[trial.number][0] for trial in study.best_trials]
+    return places[:: max(1, -(-len(places) // history.GOOD))]
+
+
+fates = st.builds(
+    lambda state, values, over: Told(state, values, {}, {"rule": over}),
+    st.sampled_from(("finished", "finished", "stopped", "diverged")),
+    st.tuples(st.sampled_from([0.0, 0.1, 0.5, 0.9, math.nan]), st.integers(0, 4).map(float)),
+    st.sampled_from([-1.0, 0.0, 0.0, 2.0]),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(fates, max_size=60), st.randoms(use_true_random=False), st.booleans())
+def test_what_is_kept_up_to_date_is_what_a_look_at_all_would_find(fate: list[Told], chance: Any, several: bool) -> None:
+    objectives = [HIGH, LOW] if several else [LOW]
+    fate = fate if several else [replace(one, values=one.values[1:]) for one in fate]
+    known, told = History(objectives), list[Told | None]()
+    for one in fate:  # entered in one order, told in another, some never
+        known.enter({})
+        told.append(None)
+        if chance.random() < 0.7:
+            place = chance.choice([place for place, old in enumerate(told) if old is None])
+            known.tell(place, one)
+            told[place] = one
+    expected = best_of_all(told, objectives)
+    still_open = [place for place, one in enumerate(told) if one is None]
+    rest = sorted(set(range(len(told))) - set(expected) - set(still_open))
+    step = max(1, -(-len(rest) // (history.FITTED - len(expected))))
+    assert known.thin() == sorted([*still_open, *expected, *rest[::step]])
+    assert known.finished == sum(one is not None and one.complete for one in told)

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tuner.errors import SearchFailed
 from tuner.records.status import TIME_SPENT
 from tuner.records.writer import RunFolder
 from tuner.runner.patience import Patience
+from tuner.runner.race import Race
+from tuner.runner.roster import Roster
 from tuner.runner.rounds import Rounds
-from tuner.runner.trial import Goal, Job, Row, Trial, front
-from tuner.runner.until import Until
+from tuner.runner.trial import Goal, Job, Row, Trial
+from tuner.runner.until import Until, due
 from tuner.runner.weights import Weights
-from tuner.search.population import Population
 from tuner.search.sampler import Sampler, State
-from tuner.search.schedulers import make_scheduler
 from tuner.spec.objective import number
-from tuner.spec.search import Pbt, parse_duration
+from tuner.spec.search import parse_duration
 from tuner.spec.space import Space
 
 STATES: tuple[State, ...] = ("finished", "stopped", "diverged", "failed", "out_of_memory", "interrupted")
@@ -31,6 +32,9 @@ LOST: tuple[State, ...] = ("failed", "out_of_memory")
 
 HOPELESS = 5
 """So many trials failed and none gave an epoch: the next one would fail too."""
+
+MOVES = 20
+"""Times that a trial goes on because its node went, as nodes that are lent do; then that counts as a death."""
 
 
 class Conductor:
@@ -49,9 +53,8 @@ class Conductor:
     ) -> None:
         search = self.search = space.fixed.search
         self.goal = Goal(search.objectives, search.rules)
-        self.trials: dict[str, Trial] = {}
+        self.roster = Roster(self.goal)
         self.wanted = trials
-        self.full = full
         self.ending = ""
         """Why the search ends before all is done; empty where it does not."""
         self.enough = ""
@@ -60,25 +63,20 @@ class Conductor:
         """Whether jobs end with their next epoch and no other begins."""
         self.notes: dict[str, str] = {}
         """What trials said of their training beside its numbers, each sentence once, and the first that said it."""
+        self.make_room: Callable[[Trial], bool] = lambda trial: False
+        """Asked when a trial ran out of memory: whether fewer share its machine from now on, so that it may go on."""
         self.sampler = sampler
         self.folder = folder
-        self.weights = Weights(folder.path / "trials", search.keep_checkpoints, self.goal)
-        self.scheduler = make_scheduler(search.scheduler, full=full, seed=space.fixed.seed)
-        self.population = (
-            Population(space, search.scheduler, size=trials, full=full, seed=space.fixed.seed)
-            if isinstance(search.scheduler, Pbt)
-            else None
-        )
-        self.rounds = (
-            Rounds(self.population, space, sampler, folder, self.weights) if self.population is not None else None
-        )
+        self.weights = Weights(folder.path / "trials", search.keep_checkpoints, self.goal, folder.copy)
+        self.race = Race(space, self.goal, trials=trials, full=full)
+        population = self.race.population
+        self.rounds = Rounds(population, space, sampler, folder, self.weights) if population else None
         self._digits = max(3, len(str(trials)))
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._until = until
-        self._ended: list[Trial] = []
         self._exhausted = False
-        self._queue: list[Trial] = []
-        self._taken = {path.parent.name for path in (folder.path / "trials").glob("*/result.json")}
+        taken = [path.parent.name for path in (folder.path / "trials").glob("*/result.json")]
+        self._numbered = max((int(name) for name in taken if name.isdigit()), default=0)
         self._patience = Patience(parse_duration(search.hang_after))
 
     # ------------------------------------------------------------ how it stands
@@ -89,14 +87,19 @@ class Conductor:
         return self.goal.first.metric
 
     @property
+    def trials(self) -> Mapping[str, Trial]:
+        """All of them by id, in the order in which they were asked for."""
+        return self.roster.trials
+
+    @property
     def searched(self) -> list[Trial]:
         """The trials of the search itself, without repeats."""
         return [trial for trial in self.trials.values() if trial.repeat_of is None]
 
     @property
     def running(self) -> list[Trial]:
-        """Trials that a worker has."""
-        return [trial for trial in self.trials.values() if trial.running]
+        """Trials that a worker has, in the order of all trials."""
+        return sorted(self.roster.running.values(), key=lambda trial: trial.place)
 
     @property
     def late(self) -> bool:
@@ -106,68 +109,78 @@ class Conductor:
     @property
     def over(self) -> bool:
         """Whether there will be no further job."""
-        if self.running:
-            return False
-        return self.stopping or self.late or self.complete
+        return not self.roster.running and (self.stopping or self.late or self.complete)
 
     @property
     def complete(self) -> bool:
         """Whether all that was asked for has been done."""
-        unfinished = any(trial.state is None for trial in self.trials.values())
-        return not (self._asking or unfinished or self._repeatable())
+        return not (self._asking or self.roster.open or self._repeatable())
 
     def best(self) -> Trial | None:
         """The trial with the best epoch of all that keep to the rules; the earlier one where two are equal."""
-        seen = [trial for trial in self.searched if trial.best]
-        return max(seen, key=lambda trial: self.goal.first.score(trial.best), default=None)
+        return self.roster.best
 
     def front(self) -> list[Trial]:
         """The Pareto front of several objectives."""
-        return front(self.searched, self.goal)
+        return self.roster.front()
 
     def repeats(self) -> list[Trial]:
         """The trial that was repeated with other seeds, first, and its repeats; empty where there are none."""
-        again = [trial for trial in self.trials.values() if trial.repeat_of is not None]
-        return [self.trials[again[0].repeat_of], *again] if again and again[0].repeat_of else []
+        return self.roster.again
 
     def counts(self) -> dict[str, int]:
         """How many trials ended how."""
-        return {state: sum(trial.state == state for trial in self.trials.values()) for state in STATES}
+        return {state: self.roster.states[state] for state in STATES}
 
     # ------------------------------------------------------------ what to do next
 
     def next(self) -> Job | None:
         """The next job, written down; None when there is none now (`over`: none ever)."""
-        if self.stopping or self.late or any(trial.alone for trial in self.running):
+        running = self.roster.running
+        if self.stopping or self.late or (len(running) == 1 and any(trial.alone for trial in running.values())):
             return None
-        trial = self._queued(alone=False) or self._ask() or self._repeat()
+        trial = self.roster.first() or self._ask() or self._repeat()
         if trial is None and self._start_round():
-            trial = self._queued(alone=False)
-        if trial is None and not self.running:
-            trial = self._queued(alone=True)  # what must run alone comes last
+            trial = self.roster.first()
+        if trial is None and not running:
+            trial = self.roster.first(alone=True)  # what must run alone comes last
         if trial is None:
             return None
-        if trial in self._queue:
-            self._queue.remove(trial)
-        trial.jobs, trial.running, trial.started, trial.heard = trial.jobs + 1, True, False, time.monotonic()
-        return Job(trial, trial.jobs, self.weights.starts(trial), self._stop_at(trial))
+        self.roster.begin(trial)
+        trial.jobs, trial.started = trial.jobs + 1, False
+        return Job(trial, trial.jobs, self.weights.starts(trial), self.race.stop_at(trial))
+
+    def placed(self, trial_id: str) -> None:
+        """The process of a trial runs now: from here on it must give epochs. Before it did, the job had no room."""
+        trial = self.trials[trial_id]
+        if trial.running:
+            self._patience.begins(trial)
 
     def go_on(self, trial: Trial) -> None:
         """Give a trial another job when its turn comes."""
-        trial.running = False
-        if trial not in self._queue:
-            self._queue.append(trial)
+        self._rest(trial)
+        self.roster.line_up(trial)
+
+    def _rest(self, trial: Trial) -> None:
+        self.roster.rest(trial)
+        self._patience.leaves(trial)
 
     def stop(self, reason: str) -> None:
         """Let every job end with its next epoch, and begin no other."""
         self.stopping, self.ending = True, self.ending or reason
 
-    def _queued(self, *, alone: bool) -> Trial | None:
-        return next((trial for trial in self._queue if trial.alone == alone), None)
+    def _start_round(self) -> bool:
+        """Let everybody go on when a round is decided; whether anybody does."""
+        if self.rounds is None or self.roster.running:
+            return False
+        members = self.rounds.decide(self.trials)
+        for trial in members:
+            self.go_on(trial)
+        return bool(members)
 
     @property
     def _asking(self) -> bool:
-        return not self._exhausted and not self.enough and len(self.searched) < self.wanted
+        return not self._exhausted and not self.enough and self.roster.searched < self.wanted
 
     def _ask(self) -> Trial | None:
         if not self._asking:
@@ -175,49 +188,36 @@ class Conductor:
         try:
             proposal = self.sampler.ask()
         except SearchFailed as error:
-            if not any(trial.epochs for trial in self.trials.values()):
+            if not self.roster.epochs:
                 raise
             self.ending, proposal = str(error), None  # what was found stays found
         if proposal is None:
             self._exhausted = True
-            if self.population:
-                self.population.size = len(self.searched)
+            if self.race.population:
+                self.race.population.size = self.roster.searched
             return None
         start = {"label": proposal.label, "to_the_end": proposal.to_the_end} if proposal.label else {}
-        return self._begin(
-            Trial(
-                self._id(),
-                proposal.parameters,
-                proposal.config,
-                proposal.size,
-                number=proposal.number,
-                label=proposal.label,
-                to_the_end=proposal.to_the_end,
-            ),
-            number=proposal.number,
-            refused=[dict(parameters) for parameters in proposal.refused],
-            **start,
-        )
+        trial = Trial(
+            self._id(), proposal.parameters, proposal.config, proposal.size, number=proposal.number,
+            label=proposal.label, to_the_end=proposal.to_the_end,
+        )  # fmt: skip
+        refused = [dict(parameters) for parameters in proposal.refused]
+        return self._begin(trial, number=proposal.number, refused=refused, **start)
 
     def _repeatable(self) -> Trial | None:
         """What to train with another seed: the best configuration, once a quarter of the trials have ended."""
-        again = self.repeats()
-        if len(again or [0]) >= self.search.repeats:
+        if len(self.roster.again or [0]) >= self.search.repeats:
             return None
-        done = sum(trial.state is not None for trial in self.searched)
-        return again[0] if again else self._best_finished() if done >= math.ceil(self.wanted / 4) else None
+        best = self.roster.finished if self.roster.done >= math.ceil(self.wanted / 4) else None
+        return self.roster.again[0] if self.roster.again else best
 
     def _repeat(self) -> Trial | None:
         if (best := self._repeatable()) is None:
             return None
-        seed = (best.config.seed + max(1, len(self.repeats()))) % 2**32
+        seed = (best.config.seed + max(1, len(self.roster.again))) % 2**32
         config = best.config.model_copy(update={"seed": seed})
         trial = Trial(self._id(), best.parameters, config, best.size, to_the_end=True, repeat_of=best.id)
         return self._begin(trial, number=None, repeat_of=best.id, seed=seed)
-
-    def _best_finished(self) -> Trial | None:
-        done = [trial for trial in self.searched if trial.state == "finished" and trial.best]
-        return max(done, key=lambda trial: self.goal.first.score(trial.best), default=None)
 
     def _begin(self, trial: Trial, **fields: Any) -> Trial:
         self.folder.start_trial(trial.id, trial.config.model_dump(mode="json"))
@@ -229,27 +229,23 @@ class Conductor:
 
     def enter(self, trial: Trial) -> None:
         """Know a trial."""
-        self.trials[trial.id] = trial
-        if self.population and self._races(trial):
-            self.population.join(trial.id, trial.parameters)
-
-    def _races(self, trial: Trial) -> bool:
-        """Whether it is compared with others at the same epochs: no repeat, and no other length of training."""
-        return trial.repeat_of is None and trial.full == self.full
+        self.roster.enter(trial)
+        self._numbered = max(self._numbered, int(trial.id) if trial.id.isdigit() else 0)
+        self.race.enter(trial)
 
     def _id(self) -> str:
         """The next free one; the folder may hold epochs of a trial whose other lines are lost."""
-        numbers = [int(name) for name in {*self.trials, *self._taken} if name.isdigit()]
-        return f"{max(numbers, default=0) + 1:0{self._digits}d}"
+        return f"{self._numbered + 1:0{self._digits}d}"
 
     # ------------------------------------------------------------ what trials report
 
     def hear(self, trial_id: str, row: Row, *, host: str, pid: int) -> bool:
         """Take in an epoch of a trial; whether its job ends with it. An epoch that was heard before changes nothing."""
         trial, epoch = self.trials[trial_id], int(row["epoch"])
-        trial.heard = time.monotonic()
         if trial.state is not None:
             return True
+        if trial.running:
+            self._patience.begins(trial)
         if epoch <= trial.epochs:  # trained again after a checkpoint that was older than the log
             return False
         if epoch > trial.epochs + 1:
@@ -259,9 +255,9 @@ class Conductor:
             self.folder.write_event("started", trial=trial_id, host=host, pid=pid)
             trial.started = True
         row = {**row, **trial.size.as_dict(), "params": row.get("params", trial.size.params)}
-        trial.take(row, self.goal)
-        self._patience.took(float(row["epoch_seconds"]))
-        state, reason, waits = self.judge(trial, row)
+        self.roster.take(trial, row)
+        self._patience.took(trial, float(row["epoch_seconds"]))
+        state, reason, waits = self.race.judge(trial, row)
         if state is None and self.late:
             state, reason = "interrupted", TIME_SPENT
         self.folder.write_row(
@@ -277,7 +273,7 @@ class Conductor:
         if state:
             self.end(trial, state, reason)
         elif waits:
-            trial.running = False
+            self._rest(trial)
         elif self.stopping:
             self.go_on(trial)
         return state is not None or waits or self.stopping
@@ -288,41 +284,19 @@ class Conductor:
             self.notes[text] = trial_id
             self.folder.write_event("noted", trial=trial_id, reason=text)
 
-    def judge(self, trial: Trial, row: Row) -> tuple[State | None, str, bool]:
-        """The outcome of a trial with this row, the reason, and whether it waits for its population."""
-        score, broken = self.goal.first.score(row), self.goal.broken(row)
-        stop, why = False, ""
-        if self._races(trial):
-            verdict = self.scheduler.judge(trial.id, trial.epochs, -math.inf if broken else score)
-            stop, why = verdict.stop and not trial.to_the_end, verdict.reason
-        if broken:
-            return "diverged", f"{broken} is not a number", False
-        if trial.epochs >= trial.full:
-            return "finished", "all epochs done", False
-        if row.get("ends"):
-            return "finished", str(row["ends"]), False
-        if stop:
-            return "stopped", why, False
-        if self.population is None or not self._races(trial):
-            return None, "", False
-        return None, "", self.population.enter(trial.id, trial.epochs, score)
-
     def relive(self, trial: Trial, row: Row) -> None:
-        """Let scheduler and population hear an epoch again that the folder has; what was decided then stands."""
-        if self.population and trial.id in self.population.waiting:
-            self.population.release()  # it went on, so the round was over
-        self._patience.took(number(row.get("epoch_seconds")))
-        state, reason, _ = self.judge(trial, row)
-        trial.decided = (state, reason) if state and row.get("decision") == "stop" else None
+        """Let all hear an epoch again that the folder has; what was decided then stands."""
+        self.roster.take(trial, row)
+        self._patience.took(trial, number(row.get("epoch_seconds")))
+        trial.decided = self.race.judge_again(trial, row)
 
     def take_up(self) -> None:
         """After a replay: every unfinished trial that does not wait for its population gets a job."""
         self._weigh()
-        for trial in self.trials.values():
-            if trial.state is None and trial.decided:  # killed between its last row and the line that ends it
+        for trial in [*self.roster.open.values()]:
+            if trial.decided:  # killed between its last row and the line that ends it
                 self.end(trial, *trial.decided)
-            waiting = self.population is not None and trial.id in self.population.waiting
-            if trial.state is None and not waiting:
+            elif not self.race.waits(trial):
                 self.go_on(trial)
 
     def fail(self, trial_id: str, text: str, state: State = "failed") -> None:
@@ -333,9 +307,9 @@ class Conductor:
         self.folder.write_error(trial_id, text)
         lines = [line for line in text.strip().splitlines() if line.strip()]
         self.end(trial, state, lines[-1].strip() if lines else "no message")
-        lost = [t for t in self.trials.values() if t.state in LOST]
-        if len(lost) >= min(HOPELESS, self.wanted) and not any(t.epochs for t in self.trials.values()):
-            self.stop(f"the first {len(lost)} trials failed and none gave an epoch; the last one: {trial.reason}")
+        lost = sum(self.roster.states[state] for state in LOST)
+        if lost >= min(HOPELESS, self.wanted) and not self.roster.epochs:
+            self.stop(f"the first {lost} trials failed and none gave an epoch; the last one: {trial.reason}")
 
     def die(self, trial_id: str, text: str) -> None:
         """The process of a trial died: it goes on from its checkpoint, up to the limit."""
@@ -350,10 +324,23 @@ class Conductor:
             trial.deaths += 1
             self._retry(trial, text)
 
-    def lack_memory(self, trial_id: str, text: str) -> None:
-        """A trial ran out of memory: the end of it, or once more with nothing beside it."""
+    def move(self, trial_id: str, text: str) -> None:
+        """The node of a trial is gone: it goes on from its checkpoint, and that is no death of its own."""
         trial = self.trials[trial_id]
-        if trial.state is None and self.search.out_of_memory == "retry_alone" and not trial.alone:
+        if trial.state is not None:
+            return
+        if trial.moves >= MOVES:
+            self.die(trial_id, text)
+            return
+        trial.moves, trial.hung = trial.moves + 1, ""
+        self._retry(trial, text)
+
+    def lack_memory(self, trial_id: str, text: str) -> None:
+        """A trial ran out of memory: again, with fewer beside it or none; or the end of it."""
+        trial = self.trials[trial_id]
+        if trial.state is None and self.make_room(trial):
+            self._retry(trial, "out of memory: again, with fewer at once")
+        elif trial.state is None and self.search.out_of_memory == "retry_alone" and not trial.alone:
             trial.alone = True
             self._retry(trial, "out of memory: again, alone")
         else:
@@ -362,60 +349,45 @@ class Conductor:
     def _retry(self, trial: Trial, reason: str) -> None:
         line = next((line.strip() for line in reason.splitlines()[::-1] if line.strip()), "no message")
         self.folder.write_event(
-            "retried", trial=trial.id, epoch=trial.epochs, deaths=trial.deaths, alone=trial.alone, reason=line
-        )
+            "retried", trial=trial.id, epoch=trial.epochs, deaths=trial.deaths, moves=trial.moves, alone=trial.alone,
+            reason=line,
+        )  # fmt: skip
         self.go_on(trial)
 
     def hanging(self) -> list[Trial]:
-        """Trials that gave no epoch for so long that they must hang; their `hung` says why."""
-        return self._patience.ended(self.running, [trial for trial in self.trials.values() if trial.epochs])
+        """Trials whose process gave no epoch for so long that they must hang; their `hung` says why."""
+        return self._patience.ended()
 
     def interrupt(self, reason: str) -> None:
         """The run ends before its running trials do."""
-        for trial in self.trials.values():
-            if trial.state is None:
-                self.end(trial, "interrupted", reason)
+        for trial in [*self.roster.open.values()]:
+            self.end(trial, "interrupted", reason)
 
     def end(self, trial: Trial, state: State, reason: str) -> None:
         """Write down how a trial ended, and let sampler, population and checkpoints know."""
-        trial.state, trial.reason, trial.running = state, reason, False
         self.folder.write_event("ended", trial=trial.id, state=state, epoch=trial.epochs, reason=reason)
-        self.close(trial)
-        self.weights.retain(trial, self.front() if len(self.goal.objectives) > 1 else [])
-        if state != "interrupted":
+        self.close(trial, state, reason)
+        self.weights.retain(trial, self.roster.settled_front())
+        if state != "interrupted" and due(len(self.roster.ended)):
             self._weigh()
 
     def _weigh(self) -> None:
         """See whether further trials are worth it; once they are not, none is asked for."""
         if self._until and self._asking:
-            self.enough = self._until.says(self._ended, self.repeats())
+            ended = [t for t in self.roster.ended if t.repeat_of is None and t.state != "interrupted"]
+            self.enough = self._until.says(ended, self.roster.again)
             self.ending = self.ending or self.enough
 
-    def close(self, trial: Trial) -> None:
-        """Tell sampler and population how a trial ended."""
-        if trial.repeat_of is not None or trial.state is None:
-            return
-        if trial.state != "interrupted":
-            self._ended.append(trial)
-        if trial.number is not None:
-            self.sampler.tell(trial.number, trial.told(trial.state, self.goal))
-        elif trial.fits:
-            self.sampler.learn(trial.parameters, trial.told(trial.state, self.goal))
-        if self.population:
-            self.population.leave(trial.id)
-
-    # ------------------------------------------------------------ a population's rounds
-
-    def _stop_at(self, trial: Trial) -> int | None:
-        if not isinstance(self.search.scheduler, Pbt) or not self._races(trial):
-            return None
-        every = self.search.scheduler.every
-        return min(trial.full, (trial.epochs // every + 1) * every)
-
-    def _start_round(self) -> bool:
-        """Let everybody go on when a round is decided; whether anybody does."""
-        if self.rounds is None or self.running:
-            return False
-        for trial in self.rounds.decide(self.trials):
-            self.go_on(trial)
-        return bool(self._queue)
+    def close(self, trial: Trial, state: State, reason: str) -> None:
+        """Know how a trial ended, and tell sampler and population."""
+        self._rest(trial)
+        self.roster.settle(trial, state, reason)
+        if trial.repeat_of is None:
+            told = trial.told(state, self.goal)
+            if trial.number is not None:
+                self.sampler.tell(trial.number, told)
+            elif trial.fits:
+                self.sampler.learn(trial.parameters, told)
+            self.race.leave(trial)
+        if state != "interrupted":
+            trial.shrink(self.goal)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
+from itertools import islice
 from textwrap import shorten
 from typing import Any
 
@@ -20,6 +22,18 @@ from tuner.spec.text import by_path, columns, metric_word, show_metric, show_tim
 BAR = 10
 """Characters of an epoch bar."""
 
+LATELY = 3
+"""Trials that are named when they have ended."""
+
+REDRAW = 0.25
+"""Seconds from one picture to the next at least."""
+
+DRAWING = 20
+"""And so many times what a picture took: a table of 60 rows takes 30 ms, and in the meantime no result is heard."""
+
+AROUND = 6
+"""Lines of a terminal that are kept for what stands around the running trials."""
+
 STOPPING = "stopping after the running epochs; once more to stop at once"
 
 
@@ -34,11 +48,12 @@ class Progress:
         self._again = again
         self._console = console
         self._live: Live | None = None
-        self._ended: list[Trial] = []
+        self._ended: deque[Trial] = deque(maxlen=LATELY)
+        self._seen = 0
         self._start = time.monotonic()
         self._first: float | None = None
-        self._before = 0
-        self._drawn = 0.0
+        self._before: int | None = None
+        self._due = 0.0
         self._gone = False
         self._noted = 0
         self._stopping = False
@@ -81,26 +96,27 @@ class Progress:
                 self._gone = True
 
     def _show(self, conductor: Conductor) -> None:
-        for text, first in [*conductor.notes.items()][self._noted :]:
-            self._noted += 1
-            self._console.print(Text(f"trial {first}: {text}", style="dim"), soft_wrap=True)
-        known = {trial.id for trial in self._ended}
-        new = [
-            t for t in conductor.trials.values() if t.state and t.jobs and t.id not in known
-        ]  # since the run was opened
+        roster = conductor.roster  # called after every event: no walk over all trials
+        if len(conductor.notes) > self._noted:
+            for text, first in islice(conductor.notes.items(), self._noted, None):
+                self._console.print(Text(f"trial {first}: {text}", style="dim"), soft_wrap=True)
+            self._noted = len(conductor.notes)
+        new = [trial for trial in roster.ended[self._seen :] if trial.jobs]  # since the run was opened
+        self._seen = len(roster.ended)
         self._ended.extend(new)
-        if self._first is None and any(trial.jobs and trial.last for trial in conductor.trials.values()):
-            self._first = time.monotonic()
-            self._before = sum(trial.epochs for trial in conductor.trials.values())
+        if self._before is None:
+            self._before = roster.epochs
+        if self._first is None and roster.epochs > self._before:
+            self._first, self._before = time.monotonic(), roster.epochs
         if self._live is None:
             for trial in new:
                 self._console.print(ended_line(trial, conductor.metric), soft_wrap=True)
             if conductor.stopping and not self._stopping:
                 self._stopping = True
                 self._console.print(STOPPING, soft_wrap=True)
-        elif new or time.monotonic() - self._drawn > 0.25:
-            self._drawn = time.monotonic()
+        elif (began := time.monotonic()) > self._due:
             self._live.update(self._table(conductor), refresh=True)
+            self._due = time.monotonic() + max(REDRAW, DRAWING * (time.monotonic() - began))
 
     def _table(self, conductor: Conductor) -> Group:
         metric = conductor.metric
@@ -110,7 +126,8 @@ class Progress:
         heads = ("  trial", *shown, "epoch", metric_word(metric), *(["F1"] if with_f1 else []), "s/epoch")
         for head in heads:
             table.add_column(head, no_wrap=True)
-        for trial in conductor.running:
+        running, room = conductor.running, max(1, self._console.height - AROUND)
+        for trial in running[:room]:
             values = by_path(trial.parameters, self._plan.space.parameters)
             cells = [show_value(values[path]) if path in values else "·" for path in shown.values()]
             last = trial.last
@@ -124,8 +141,10 @@ class Progress:
                 f"{last['epoch_seconds']:.2g}" if last else "",
             )
         parts: list[Any] = [self._headline(conductor), table]
+        if len(running) > room:
+            parts.append(Text(f"  and {len(running) - room:,} more", style="dim"))
         if self._ended:
-            lately = " · ".join(short_ending(trial, metric) for trial in reversed(self._ended[-3:]))
+            lately = " · ".join(short_ending(trial, metric) for trial in reversed(self._ended))
             parts.append(Text(f"  just ended: {lately}", style="dim", no_wrap=True, overflow="ellipsis"))
         if conductor.stopping:
             parts.append(Text(f"  {STOPPING}", style="yellow"))
@@ -144,20 +163,20 @@ class Progress:
 
     def _headline(self, conductor: Conductor) -> Text:
         spent = time.monotonic() - self._start
-        epochs, expected = sum(trial.epochs for trial in conductor.trials.values()), self._plan.expected_epochs
+        epochs, expected = conductor.roster.epochs, self._plan.expected_epochs
         share = min(0.99, epochs / max(1, expected))
         left = ""
-        if self._first is not None and epochs - self._before >= 2:
-            rate = (epochs - self._before) / (time.monotonic() - self._first)
+        if self._first is not None and (since := epochs - (self._before or 0)) >= 2:
+            rate = since / (time.monotonic() - self._first)
             guess = max(expected - epochs, 0.01 * expected) / rate
             budget = self._plan.space.fixed.search.seconds
             left = f", about {show_time(min(guess, max(0.0, budget - spent)) if budget else guess)} left"
-        ended = sum(trial.state is not None for trial in conductor.trials.values())
+        ended = len(conductor.roster.ended)
         best = conductor.best()
         text = Text(no_wrap=True, overflow="ellipsis").append_text(
             Text.assemble(
                 (self._plan.space.fixed.name, "bold"),
-                f"   {ended} of {conductor.wanted} done · {len(conductor.running)} running · {share:.0%} · ",
+                f"   {ended} of {conductor.wanted} done · {len(conductor.roster.running)} running · {share:.0%} · ",
                 f"{show_time(spent)}{left}",
             )
         )

@@ -68,21 +68,19 @@ def replay(conductor: Conductor, record: Record, space: Space, *, changed: bool)
     last_change = changes[-1] if changes and not changed else float("inf") if changed else -1
     for line in record.lines:
         _fold(conductor, record, space, line, found, foreign=line.seq < last_change)
-    for trial in conductor.trials.values():
-        if trial.state == "interrupted" and trial.id not in found.dropped:
-            trial.state, trial.reason = None, ""
-        if trial.state is None and trial.number is None and (why := _other_split(conductor, trial, space)):
+    for trial in [*conductor.roster.open.values()]:
+        if trial.number is None and (why := _other_split(conductor, trial, space)):
             found.dropped[trial.id] = why
-        if trial.id in found.dropped and trial.state in (None, "interrupted"):
-            trial.state, trial.reason = "stopped", f"left out when the space was changed: {found.dropped[trial.id]}"
+        if trial.id in found.dropped:
+            reason = f"left out when the space was changed: {found.dropped[trial.id]}"
+            conductor.roster.settle(trial, "stopped", reason)
+            conductor.race.leave(trial)
             found.left_out.append(trial.id)
-            if conductor.population:
-                conductor.population.leave(trial.id)
-    front = conductor.front() if len(conductor.goal.objectives) > 1 else []
+    front = conductor.roster.settled_front()
     for trial in conductor.trials.values():
         conductor.weights.retain(trial, front)
     conductor.take_up()
-    found.unfinished = [trial.id for trial in conductor.trials.values() if trial.state is None]
+    found.unfinished = list(conductor.roster.open)
     return found
 
 
@@ -106,12 +104,10 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
     elif trial is None:
         return
     elif line.event == "row":
-        if trial.state == "interrupted":
-            trial.state = None
-        trial.take(fields, conductor.goal)
         conductor.relive(trial, fields)
     elif line.event == "retried":
-        trial.deaths, trial.alone = int(fields["deaths"]), bool(fields["alone"])
+        trial.deaths, trial.moves = int(fields["deaths"]), int(fields.get("moves") or 0)
+        trial.alone = bool(fields["alone"])
     elif line.event == "mutated":
         if foreign and not _lies_in(space, fields["parameters"]):
             trial.fits, found.dropped[trial.id] = False, "its population changed it to what does not lie in the space"
@@ -119,13 +115,10 @@ def _fold(conductor: Conductor, record: Record, space: Space, line: Line, found:
         config = resolve(space, fields["parameters"], trial.config.seed)
         size = _size(fields["size"]) if fields.get("size") else trial.size
         trial.mutate(fields["parameters"], config, size, int(fields["epoch"]))
-        if conductor.population:
-            conductor.population.change(trial.id, fields["parameters"])
-    elif line.event == "ended" and fields["state"] == "interrupted":
-        trial.state = "interrupted"  # for now: it goes on
-    elif line.event == "ended":
-        trial.state, trial.reason = fields["state"], str(fields["reason"])
-        conductor.close(trial)
+        if conductor.race.population:
+            conductor.race.population.change(trial.id, fields["parameters"])
+    elif line.event == "ended" and fields["state"] != "interrupted":  # one that was interrupted goes on
+        conductor.close(trial, fields["state"], str(fields["reason"]))
 
 
 def _asked(conductor: Conductor, record: Record, space: Space, line: Line, found: Replayed, *, foreign: bool) -> None:

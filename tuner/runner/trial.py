@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,36 +52,40 @@ class Goal:
         return tuple(objective.score(row) for objective in self.objectives)
 
 
-@dataclass
+@dataclass(slots=True, eq=False)
 class Trial:
     """One configuration and what has become of it.
 
     `number` is that of the sampler's proposal; None for a repeat and for a trial from before the space was changed.
     `top` is the row of the best epoch; `best` the best one that keeps to all rules, which may be another or none, with
     the parameters and the configuration of then: a population changes them.
-    `changed` is the epoch at which a population last changed it.
+    `changed` is the epoch at which a population last changed it. `place`: its place among all trials, from 0.
     """
 
     id: str
     parameters: Mapping[str, Plain]
-    config: TrialConfig
+    _config: TrialConfig | bytes
     size: Size
     number: int | None = None
     label: str | None = None
     to_the_end: bool = False
     repeat_of: str | None = None
     fits: bool = True
+    place: int = 0
+    full: int = field(init=False)
+    """Epochs of a full training."""
     epochs: int = 0
     last: Row = field(default_factory=dict)
     top: Row = field(default_factory=dict)
     best: Row = field(default_factory=dict)
     best_parameters: Mapping[str, Plain] = field(default_factory=dict)
-    best_config: TrialConfig | None = None
+    _best_config: TrialConfig | bytes | None = None
     curve: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     state: State | None = None
     reason: str = ""
     deaths: int = 0
+    moves: int = 0
     alone: bool = False
     jobs: int = 0
     running: bool = False
@@ -90,10 +95,18 @@ class Trial:
     decided: tuple[State, str] | None = None
     changed: int | None = None
 
+    def __post_init__(self) -> None:
+        self.full = self.config.train.epochs
+
     @property
-    def full(self) -> int:
-        """Epochs of a full training."""
-        return self.config.train.epochs
+    def config(self) -> TrialConfig:
+        """What is trained."""
+        return _unfold(self._config)
+
+    @property
+    def best_config(self) -> TrialConfig | None:
+        """What was trained at the best epoch; None where there is none."""
+        return None if self._best_config is None else _unfold(self._best_config)
 
     def take(self, row: Row, goal: Goal) -> None:
         """Note an epoch."""
@@ -108,16 +121,38 @@ class Trial:
         if not self.top or score > goal.first.score(self.top):
             self.top = row
         if goal.kept(row) and (not self.best or score > goal.first.score(self.best)):
-            self.best, self.best_parameters, self.best_config = row, self.parameters, self.config
+            self.best, self.best_parameters, self._best_config = row, self.parameters, self._config
 
     def mutate(self, parameters: Mapping[str, Plain], config: TrialConfig, size: Size, epoch: int) -> None:
         """Note what a population changed after this epoch."""
-        self.parameters, self.config, self.size, self.changed = dict(parameters), config, size, epoch
+        self.parameters, self._config, self.size, self.changed = dict(parameters), config, size, epoch
 
     def told(self, state: State, goal: Goal) -> Told:
         """What the sampler must know at the end."""
         values = tuple(number(self.top[o.metric]) for o in goal.objectives) if self.top else ()
-        return Told(state, values, dict(self.curve), goal.excess(self.top) if self.top else {})
+        return Told(state, values, self.curve, goal.excess(self.top) if self.top else {})
+
+    def shrink(self, goal: Goal) -> None:
+        """Keep of an ended trial what is still asked of it: 3 KB instead of 20, of which there may be 100,000.
+
+        Of its rows the epoch, the objectives and the number of weights; its configurations as text.
+        """
+        kept = ("epoch", "params", *(objective.metric for objective in goal.objectives))
+        best = {name: self.best[name] for name in kept if name in self.best}
+        self.top = best if self.top is self.best else {name: self.top[name] for name in kept if name in self.top}
+        self.last, self.best = {}, best
+        same = self._best_config is self._config
+        self._config = _fold(self._config)
+        self._best_config = self._config if same else self._best_config and _fold(self._best_config)
+
+
+def _fold(config: TrialConfig | bytes) -> bytes:
+    """A configuration in 0.5 KB; as an object it has 6."""
+    return config if isinstance(config, bytes) else zlib.compress(config.model_dump_json().encode())
+
+
+def _unfold(config: TrialConfig | bytes) -> TrialConfig:
+    return TrialConfig.model_validate_json(zlib.decompress(config)) if isinstance(config, bytes) else config
 
 
 @dataclass(frozen=True)
@@ -139,8 +174,9 @@ def resolve(space: Space, parameters: Mapping[str, Any], seed: int | None) -> Tr
 def front(trials: Sequence[Trial], goal: Goal) -> list[Trial]:
     """The Pareto front: trials that no other one beats in one objective without losing in another; in their order."""
     scored = [(trial, goal.scores(trial.best)) for trial in trials if trial.best and trial.repeat_of is None]
+    return [trial for trial, mine in scored if not any(beats(others, mine) for _, others in scored)]
 
-    def beaten(mine: tuple[float, ...]) -> bool:
-        return any(other != mine and all(a >= b for a, b in zip(other, mine, strict=True)) for _, other in scored)
 
-    return [trial for trial, scores in scored if not beaten(scores)]
+def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether these scores are better in one objective and worse in none."""
+    return one != other and all(a >= b for a, b in zip(one, other, strict=True))

@@ -26,6 +26,9 @@ tens together are not: on simulated searches it ended them at a quarter of their
 LEADERS = 5
 """Trials whose curves are told."""
 
+PERCENT = 100
+"""From twice so many trials on they are judged after each percent more: it takes a walk over all."""
+
 
 class Enough(Protocol):
     """Says why `more` further trials are not worth it; an empty text where they are, or where it cannot tell."""
@@ -94,3 +97,8 @@ def check_until(search: Search, sampler: AnySampler) -> None:
             f"search.until: worth is judged when {least} trials have ended, and search.trials is {search.trials}; "
             f"say how many there may be at most: --trials {10 * least}"
         )
+
+
+def due(ended: int) -> bool:
+    """Whether to judge now that so many have ended."""
+    return ended % max(1, ended // PERCENT) == 0

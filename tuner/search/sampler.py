@@ -22,8 +22,19 @@ from tuner.errors import Infeasible, SearchFailed
 from tuner.search import grid, history
 from tuner.search.history import State, Told
 from tuner.search.preflight import CountModel, Size, resolve
-from tuner.search.samplers import HANDOVER, SAMPLERS, STATEFUL, Quasi, Question, always, distributions, hand_on, recent
-from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
+from tuner.search.samplers import (
+    HANDOVER,
+    SAMPLERS,
+    STATEFUL,
+    Quasi,
+    Question,
+    always,
+    distributions,
+    hand_on,
+    recent,
+    suggest,
+)
+from tuner.spec.distributions import Plain
 from tuner.spec.search import AnySampler, CmaEs, Gp, Grid, Qmc, Tpe
 from tuner.spec.space import Parameter, Space, Start
 from tuner.spec.trial_config import TrialConfig
@@ -68,10 +79,11 @@ class Sampler:
         self._rules = [str(rule) for rule in space.fixed.search.rules if not rule.counted]
         self._kinds = distributions(space)
         self._always = always(space)
-        self._records: list[tuple[Mapping[str, Plain], Told | None]] = []  # all of it, in order; None: still open
-        self._open: dict[int, tuple[int, int]] = {}  # number -> place in the records, place in the model
-        self._known: set[str] = set()
+        self._history = history.History(self._objectives)
+        self._open: dict[int, tuple[int, int]] = {}  # number -> place in the history, place in the model
+        self._known: set[int] = set()
         self._refused: list[Mapping[str, Plain]] = []
+        self._rows: dict[int, tuple[float, ...]] = {}  # of the model's trials
         self._impossible = 0
         self._fitted = 0
         self._starts = list(space.starts)
@@ -85,7 +97,7 @@ class Sampler:
     def study(self) -> optuna.Study:
         """Everything that was told, as an Optuna study of its own; what is open is RUNNING."""
         study = self._new_model()
-        study.add_trials([self._frozen(given, told and self._sound(told)) for given, told in self._records])
+        study.add_trials([self._frozen(given, told) for given, told in self._history.records])
         return study
 
     @property
@@ -159,8 +171,9 @@ class Sampler:
     def tell(self, number: int, told: Told) -> None:
         """Close a trial."""
         record, place = self._open.pop(number)
-        self._records[record] = (self._records[record][0], told)
-        self._close(place, self._told_model(told))
+        sound = told.sound(len(self._objectives), self._rules)
+        self._history.tell(record, sound)
+        self._close(place, self._told_model(sound))
 
     def avoid(self, parameters: Mapping[str, Plain]) -> None:
         """Never propose this configuration: a trial from before the space changed has it."""
@@ -168,9 +181,10 @@ class Sampler:
 
     def learn(self, parameters: Mapping[str, Plain], told: Told) -> None:
         """Know a trial that was not proposed here: of another run, or of this one before its space changed."""
-        self._records.append((dict(parameters), told))
+        sound = told.sound(len(self._objectives), self._rules)
+        self._history.enter(dict(parameters), sound)
         self._fitted += 1
-        self._model.add_trial(self._frozen(parameters, self._told_model(told)))
+        self._model.add_trial(self._frozen(parameters, self._told_model(sound)))
 
     # ------------------------------------------------------------ proposing
 
@@ -245,10 +259,10 @@ class Sampler:
     def _sampler(self, attempt: int, usual: bool) -> optuna.samplers.BaseSampler:
         seed = zlib.crc32(f"{self._space.fixed.seed}/{self._asked}/{attempt}".encode())
         config = self._config
-        if isinstance(config, Gp) and sum(bool(told and told.complete) for _, told in self._records) >= HANDOVER:
+        if isinstance(config, Gp) and self._history.finished >= HANDOVER:
             config = Tpe()
         name = config.name if usual and config.name in SAMPLERS else "random"
-        return SAMPLERS[name](config, Question(seed, len(self._refused), self._always))
+        return SAMPLERS[name](config, Question(seed, len(self._refused), self._always, tuple(self._kinds), self._rows))
 
     def _skip_to(self, parameters: Mapping[str, Plain]) -> None:
         """Move the quasi-random points behind the one that gave these parameters."""
@@ -276,15 +290,14 @@ class Sampler:
             place = len(self._model.get_trials(deepcopy=False)) - 1
         self._fitted += 1
         number = self._asked
-        self._open[number] = (len(self._records), place)
-        self._records.append((dict(parameters), None))
+        self._open[number] = (self._history.enter(parameters), place)
         self._known.add(_key(parameters))
         self._asked += 1
         return number
 
     def _forget(self, proposal: Proposal) -> None:
-        record, place = self._open.pop(proposal.number)
-        del self._records[record]
+        _, place = self._open.pop(proposal.number)
+        self._history.forget()
         self._known.discard(_key(proposal.parameters))
         self._model.tell(place, state=TrialState.FAIL)
         self._fitted -= 1
@@ -312,19 +325,8 @@ class Sampler:
             return TrialState.COMPLETE, list(told.values)
         return (TrialState.FAIL if told.state == "failed" else TrialState.PRUNED), None
 
-    def _sound(self, told: Told) -> Told:
-        """What of it may be said: no value of what diverged or found no memory; every rule, kept if not measured.
-
-        A gaussian process refuses trials with different rules, as those of another run may have.
-        """
-        if told.state in ("diverged", "out_of_memory", "failed"):
-            return Told(told.state)
-        values = told.values if len(told.values) == len(self._objectives) else ()
-        return replace(told, values=values, excess={rule: told.excess.get(rule, 0.0) for rule in self._rules})
-
-    def _told_model(self, told: Told) -> Told:
+    def _told_model(self, sound: Told) -> Told:
         """The same as the model can use it: CMA-ES knows no rules, so what breaks one is no part of a generation."""
-        sound = self._sound(told)
         if isinstance(self._config, CmaEs):
             return Told("diverged") if sound.violation else replace(sound, excess={})
         return sound
@@ -354,11 +356,11 @@ class Sampler:
             return
         if self._fitted - len(self._open) < 2 * history.FITTED:
             return
-        kept = history.thin([told and self._sound(told) for _, told in self._records], self._objectives)
+        kept = self._history.thin()
         self._refused = self._refused[-history.GOOD :]
-        self._model = self._new_model()
+        self._model, self._rows = self._new_model(), {}
         self._model.add_trials([self._frozen(p, Told("diverged")) for p in self._refused])
-        entered = [self._records[place] for place in kept]
+        entered = [self._history.records[place] for place in kept]
         self._model.add_trials([self._frozen(p, told and self._told_model(told)) for p, told in entered])
         self._fitted = len(self._refused) + len(kept)
         places = {record: len(self._refused) + place for place, record in enumerate(kept)}
@@ -382,22 +384,13 @@ class _Known(Exception):
     """The configuration was proposed before."""
 
 
-def _key(parameters: Mapping[str, Plain]) -> str:
-    return json.dumps(dict(parameters), sort_keys=True)
-
-
-def suggest(trial: optuna.Trial, parameter: Parameter) -> Plain:
-    """Ask an Optuna trial for a parameter's value."""
-    d = parameter.distribution
-    if isinstance(d, Choice):
-        value: Plain = trial.suggest_categorical(parameter.name, d.labels)
-        return value
-    if isinstance(d, Int | LogInt):
-        return trial.suggest_int(parameter.name, d.low, d.high, step=d.step or 1, log=isinstance(d, LogInt))
-    return trial.suggest_float(parameter.name, d.low, d.high, step=d.step, log=isinstance(d, LogUniform))
+def _key(parameters: Mapping[str, Plain]) -> int:
+    """64 bits of them: as text they would take 40 MB for 100,000 trials, of which two collide in one search of 10^9."""
+    return hash(json.dumps(dict(parameters), sort_keys=True))
 
 
 def quiet() -> Any:
     """Optuna's warnings that experimental options are experimental, off within this block."""
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    if optuna.logging.get_verbosity() != optuna.logging.ERROR:  # to set it walks over every logger that there is
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
     return warnings.catch_warnings(action="ignore", category=optuna.exceptions.ExperimentalWarning)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -17,7 +17,8 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from tuner.search.preflight import at
-from tuner.spec.distributions import Plain
+from tuner.search.tpe import QuickTpe
+from tuner.spec.distributions import Choice, Int, LogInt, LogUniform, Plain
 from tuner.spec.search import CmaEs, Gp, Nsga2, Qmc, RandomSampler, Tpe
 from tuner.spec.space import Parameter, Space
 
@@ -30,12 +31,14 @@ class Question:
     """What a sampler is made for.
 
     seed: of this question alone. refused: proposals so far that could not be trained. always: the parameters that
-    exist in every trial and have more than one value.
+    exist in every trial and have more than one value. names: all parameters. rows: see `QuickTpe`.
     """
 
     seed: int
     refused: int
     always: Mapping[str, BaseDistribution]
+    names: Sequence[str] = ()
+    rows: dict[int, tuple[float, ...]] = field(default_factory=dict)
 
 
 def random(config: RandomSampler, question: Question) -> BaseSampler:
@@ -48,10 +51,10 @@ def tpe(config: Tpe, question: Question) -> BaseSampler:
 
     What was refused is known to it as a place to keep away from, and is no first trial.
     """
-    return optuna.samplers.TPESampler(
+    return QuickTpe(
+        question.names,
+        question.rows,
         seed=question.seed,
-        multivariate=True,
-        group=True,
         n_startup_trials=config.startup_trials + question.refused,
         n_ei_candidates=config.candidates,
     )
@@ -186,3 +189,14 @@ def always(space: Space) -> dict[str, BaseDistribution]:
         if all(c.name in found and all(map(c.holds, ranges[c.name])) for c in p.active_when):
             found.add(p.name)
     return {name: kind for name, kind in sorted(distributions(space).items()) if name in found and not kind.single()}
+
+
+def suggest(trial: optuna.Trial, parameter: Parameter) -> Plain:
+    """Ask an Optuna trial for a parameter's value."""
+    d = parameter.distribution
+    if isinstance(d, Choice):
+        value: Plain = trial.suggest_categorical(parameter.name, d.labels)
+        return value
+    if isinstance(d, Int | LogInt):
+        return trial.suggest_int(parameter.name, d.low, d.high, step=d.step or 1, log=isinstance(d, LogInt))
+    return trial.suggest_float(parameter.name, d.low, d.high, step=d.step, log=isinstance(d, LogUniform))
