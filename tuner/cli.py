@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,10 +16,15 @@ import typer
 from tuner import __version__
 from tuner.commands import answers, clustering, drafting, proving, shipping
 from tuner.errors import BadInput, HypertuneError
-from tuner.terminal import OUT, Json, Sets, newest, open_console, print_json, show
+from tuner.terminal import OUT, Json, Sets, newest, open_console, print_json, progress, show
 
 if TYPE_CHECKING:
-    from tuner.runner.run import Outcome
+    from rich.console import Console
+
+    from tuner.records.store import Store
+    from tuner.runner.joined import Joined
+    from tuner.runner.run import How, Outcome
+    from tuner.search.transfer import Knowledge
     from tuner.spec.wish import Wish
 
 app = typer.Typer(
@@ -33,6 +39,10 @@ app = typer.Typer(
 UntilOption = Annotated[
     Literal["worth"] | None,
     typer.Option(metavar="worth", help="worth: end when the next trials should gain less than the noise"),
+]
+
+AddressOption = Annotated[
+    str | None, typer.Option(metavar="auto", help="auto: search on the Ray cluster that this machine is a node of")
 ]
 
 FIRST_TIME = "30m"
@@ -61,9 +71,7 @@ def run(
     out: Annotated[
         str, typer.Option(help="folder that holds the runs; s3:// and gs:// addresses keep a copy there")
     ] = str(OUT),
-    address: Annotated[
-        str | None, typer.Option(metavar="auto", help="auto: search on the Ray cluster that this machine is a node of")
-    ] = None,
+    address: AddressOption = None,
     sets: Sets = None,
     warm: Annotated[
         list[Path] | None, typer.Option("--warm-start", metavar="RUN", help="learn from the trials of an earlier run")
@@ -95,32 +103,76 @@ def run(
     except BadInput as error:
         sources = {f"--set {n}": flag for n, flag in enumerate(flags, start=len(sets or []) + 1)}
         raise BadInput([replace(p, source=sources.get(p.source, p.source)) for p in error.problems]) from error
-    taken = Path(out).absolute() / space.fixed.name
+    from tuner.records.store import check_store, is_url, open_store
+
+    parent = open_store(out) if is_url(out) else None
+    taken = (OUT if parent else Path(out)).absolute() / space.fixed.name
+    if parent and not dry_run:
+        check_store(parent)
+        if resume_if_exists:
+            bring_home(parent.child(taken.name), taken)
     if resume_if_exists and (taken / "run.json").exists() and not dry_run:
         from tuner.spec.wish import Wish
 
-        go_on(taken, Wish(space=space_file, sets=tuple(all_sets)), finalize=finalize, as_json=as_json)
+        wish = Wish(space=space_file.absolute(), sets=tuple(all_sets))
+        copy = parent.child(taken.name).url if parent else ""
+        go_on(taken, wish, address=address, store=copy, finalize=finalize, as_json=as_json)
         return
 
     from tuner.records import writer
+    from tuner.records.copying import free_name
     from tuner.runner.session import make_console, perform, show_plan
 
     console = make_console(as_json)
-    plan, known = show_plan(space, console, warm or ())
-    if dry_run:
-        if as_json:
-            from tuner.runner.planned import plan_json
+    with on_cluster(address, console) as cluster:
+        plan, known = show_plan(space, console, warm or (), cluster)
+        if dry_run:
+            if as_json:
+                from tuner.runner.planned import plan_json
 
-            print_json(plan_json(plan))
-        return
-    old = writer.status(taken)
-    folder = writer.create(taken.parent, space.fixed.name)
-    if old in ("interrupted", "dead", "running"):
-        word = "under way in another process" if old == "running" else "unfinished"
-        console.print(f"{show(taken)} is {word} and stays as it is; this is a new run", soft_wrap=True)
-        if old != "running":
-            console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
-    finish(perform(plan, folder, console, enough=enough, known=known, as_json=as_json), as_json, finalize=finalize)
+                print_json(plan_json(plan))
+            return
+        old = writer.status(taken)
+        folder = writer.create(taken.parent, free_name(taken.parent, parent, taken.name) if parent else taken.name)
+        store = parent.child(folder.path.name).url if parent else ""
+        if old in ("interrupted", "dead", "running"):
+            word = "under way in another process" if old == "running" else "unfinished"
+            console.print(f"{show(taken)} is {word} and stays as it is; this is a new run", soft_wrap=True)
+            if old != "running":
+                console.print(f"to go on with it: hypertune resume {show(taken)}", style="dim", soft_wrap=True)
+        outcome = perform(plan, folder, console, how(cluster, known, store), as_json=as_json)
+    finish(outcome, as_json, finalize=finalize, weights=store if cluster else "", joined=cluster is not None)
+
+
+def bring_home(store: Store, path: Path) -> None:
+    """Bring a run from its copy in a store, where that has more of it than this machine."""
+    from tuner.records.bring import bring, standing
+
+    if standing(store, path) == "there":
+        with progress() as tell:
+            problems = bring(store, path, tell=tell)
+        for problem in problems:
+            typer.echo(f"note   {problem}", err=True)
+
+
+def on_cluster(address: str | None, console: Console) -> AbstractContextManager[Joined | None]:
+    """The cluster at this address, joined for as long as it is needed; None where the search runs on this machine."""
+    if address is None:
+        return nullcontext()
+
+    from tuner.runner.joined import join
+
+    return join(address, lambda text: console.print(text, soft_wrap=True))
+
+
+def how(cluster: Joined | None, known: Knowledge | None = None, store: str = "") -> How:
+    """How the run is gone about; store: address of its copy."""
+    from tuner.runner.run import How
+
+    if cluster is None:
+        return How(enough=enough, known=known, store=store)
+    flags = f" --address {cluster.address}"
+    return How(enough=enough, known=known, ground=cluster.search, flags=flags, store=store)
 
 
 def enough(values: Sequence[float], **told: Any) -> str:
@@ -172,6 +224,7 @@ def resume(
     space: Annotated[Path | None, typer.Option(help="go on with this changed space; old trials stay knowledge")] = None,
     data: Annotated[Path | None, typer.Option(help="where the images lie now, if they were moved")] = None,
     changed_data: Annotated[bool, typer.Option("--changed-data", help="go on although the images changed")] = False,
+    address: AddressOption = None,
     sets: Sets = None,
     as_json: Json = False,
 ) -> None:
@@ -180,12 +233,22 @@ def resume(
 
     path = path or newest()
     all_sets = [*(sets or []), *([f"search.until={until}"] if until else [])]
-    wish = Wish(trials=trials, time=time, space=space, data=data and data.absolute(), sets=tuple(all_sets))
-    go_on(path.absolute(), wish, changed_data=changed_data, as_json=as_json)
+    space, data = space and space.absolute(), data and data.absolute()
+    wish = Wish(trials=trials, time=time, space=space, data=data, sets=tuple(all_sets))
+    go_on(path.absolute(), wish, address=address, changed_data=changed_data, as_json=as_json)
 
 
-def go_on(path: Path, wish: Wish, *, changed_data: bool = False, finalize: bool = False, as_json: bool = False) -> None:
-    """Open a run folder again and search on."""
+def go_on(
+    path: Path,
+    wish: Wish,
+    *,
+    address: str | None = None,
+    store: str = "",
+    changed_data: bool = False,
+    finalize: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Open a run folder again and search on; store: where its copy is, if not where the run says."""
     from tuner.records.reader import read_record
     from tuner.records.writer import RunFolder
     from tuner.runner.session import make_console, resume_run
@@ -195,17 +258,35 @@ def go_on(path: Path, wish: Wish, *, changed_data: bool = False, finalize: bool 
     if path.parent.name == "final" and (path.parent.parent / "run.json").exists():
         raise BadInput(f"{show(path)} holds finalists; go on with: hypertune finalize {show(path.parent.parent)}")
     console = make_console(as_json)
-    read_record(path)  # says what is wrong before anything is touched
-    with RunFolder(path) as folder:
-        outcome = resume_run(folder, wish, console, enough=enough, changed_data=changed_data, as_json=as_json)
-    finish(outcome, as_json, finalize=finalize)
+    record = read_record(path)  # says what is wrong before anything is touched
+    if store := store or str(record.run.get("store") or ""):
+        from tuner.records.store import open_store
+
+        bring_home(open_store(store), path)
+    with RunFolder(path) as folder, on_cluster(address, console) as cluster:
+        way = how(cluster, store=store)
+        outcome = resume_run(folder, wish, console, way, changed_data=changed_data, cluster=cluster, as_json=as_json)
+    finish(outcome, as_json, finalize=finalize, weights=store, joined=cluster is not None)
 
 
-def finish(outcome: Outcome, as_json: bool, *, finalize: bool = False) -> None:
-    """Leave with the exit code of an outcome; finalize: deliver its winner before, if the search reached its end."""
+def finish(outcome: Outcome, as_json: bool, *, finalize: bool = False, weights: str = "", joined: bool = False) -> None:
+    """Leave with the exit code of an outcome; finalize: deliver its winner before, if the search reached its end.
+
+    weights: address of the store that has the weights, where the machines that trained did not share this folder.
+    joined: a cluster was; then this process cannot start a Ray of its own, with its own token and on loopback alone.
+    """
     number, final = outcome.signal, dict[str, Any]()
+    if weights and outcome.status == "finished":
+        from tuner.records.bring import bring_weights
+        from tuner.records.store import open_store
+
+        with progress() as tell:
+            problems = bring_weights(open_store(weights), outcome.path, tell=tell)
+        for problem in problems:
+            typer.echo(f"note   {problem}", err=True)
     if finalize and outcome.status == "finished":
-        final, number = proving.deliver(outcome.path, as_json=as_json)
+        deliver = proving.deliver_apart if joined else proving.deliver
+        final, number = deliver(outcome.path, as_json=as_json)
     if as_json:
         from tuner.runner.told import outcome_json
 

@@ -143,6 +143,16 @@ class Search:
         lost = [(trial, epoch) for trial, epoch in heard if epoch not in rows.get(trial, set())]
         assert not lost
 
+    def check_nobody_else_can_reach_it(self) -> None:
+        """Its servers listen on this machine alone, and none of its secrets lies in a file or in a command line."""
+        processes = self.processes()
+        listening = [c.laddr.ip for p in processes for c in p.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        assert listening and {ip.removeprefix("::ffff:") for ip in listening} <= {"127.0.0.1", "::1"}
+        environments = [process.environ() for process in processes]
+        (secret,) = {e["RAY_AUTH_TOKEN"] for e in environments if "RAY_AUTH_TOKEN" in e}
+        assert not any(secret in " ".join(process.cmdline()) for process in processes)
+        assert not any(secret.encode() in path.read_bytes() for path in self.path.rglob("*") if path.is_file())
+
     def check_nothing_left(self) -> None:
         """No process that it started lives ten seconds later."""
         clock = threading.Event()
@@ -249,6 +259,7 @@ def test_a_trial_whose_worker_dies_again_and_again_is_failed_with_the_reason(sea
 def test_a_lost_ray_is_noticed_and_leads_to_exit_4(search: Search, server: str) -> None:
     process = search.start(SLOW=SLOW)
     search.wait_for_rows(2, process)
+    search.check_nobody_else_can_reach_it()
     search.one(server).kill()
     said = "".join(process.communicate(timeout=60))
     assert process.returncode == 4, said

@@ -14,6 +14,7 @@ import pytest
 from tuner.errors import ClusterLost
 from tuner.records import writer
 from tuner.runner import local, run
+from tuner.runner.drive import Stage
 from tuner.runner.plan import make_plan
 from tuner.spec.space import parse_space
 
@@ -41,7 +42,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: Any) -> dict[str
 
 
 def test_an_error_makes_the_run_failed_whatever_its_trials_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(stage: local.Stage) -> None:
+    def search(stage: Stage) -> None:
         stage.conductor.next()
         raise ClusterLost("Ray is gone")
 
@@ -54,7 +55,7 @@ def test_an_error_makes_the_run_failed_whatever_its_trials_had(tmp_path: Path, m
 def test_a_signal_counts_only_where_it_cut_the_search_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool, status: str
 ) -> None:
-    def search(stage: local.Stage) -> None:
+    def search(stage: Stage) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         assert stage.signals.caught == [signal.SIGTERM]
         while not cut and (job := stage.conductor.next()):

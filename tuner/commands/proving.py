@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+import tuner
 from tuner.commands.finalizing import SEEDS, TOP
 from tuner.errors import BadInput
 from tuner.terminal import Json, newest, plain, print_json, print_table, progress, show
@@ -49,6 +52,24 @@ def deliver(
     if told and not as_json:
         typer.echo("\n".join(finalizing.lines(told, run)))
     return told, number
+
+
+def deliver_apart(run: Path, *, as_json: bool) -> tuple[dict[str, Any], int]:
+    """The same with what is usual, in a process of its own; what goes wrong there is said, and ends this one too."""
+    from tuner.runner.signals import Signals
+
+    root = str(Path(tuner.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    words = [sys.executable, "-P", "-m", "tuner.cli", "finalize", str(run), *(["--json"] if as_json else [])]
+    sys.stdout.flush()
+    out = subprocess.PIPE if as_json else None
+    with Signals():  # the first one is for the other process to end well
+        done = subprocess.run(words, stdout=out, text=True, env={**os.environ, "PYTHONPATH": path}, check=False)
+    number = done.returncode - 128 if done.returncode > 128 else -min(0, done.returncode)
+    if done.returncode and not number:
+        typer.echo(done.stdout or "", nl=False)
+        raise typer.Exit(done.returncode)
+    return json.loads(done.stdout or "{}"), number
 
 
 def evaluate(

@@ -15,11 +15,11 @@ from tuner.errors import BadInput, Problem
 from tuner.records.reader import Record, read_record
 from tuner.records.status import rank, read_status
 from tuner.records.writer import RunFolder, create
-from tuner.runner.local import at_home
+from tuner.runner.drive import at_home
 from tuner.runner.plan import make_plan
 from tuner.runner.planned import plan_table
 from tuner.runner.replay import read_config
-from tuner.runner.run import Before, Outcome
+from tuner.runner.run import Before, How, Outcome
 from tuner.runner.session import show, train
 from tuner.runner.weights import BEST
 from tuner.spec.distributions import Choice, Plain
@@ -160,4 +160,4 @@ def train_finalists(
     console.print(plan_table(plan))
     if before is None:
         folder = create(final, name)
-    return train(plan, folder, console, again, before=before, as_json=as_json)
+    return train(plan, folder, console, again, How(before=before), as_json=as_json)

@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from tuner.records.writer import RunFolder, now
 from tuner.runner import local
 from tuner.runner.about import describe
 from tuner.runner.conductor import LOST, Conductor
+from tuner.runner.drive import Stage
 from tuner.runner.plan import Plan
 from tuner.runner.replay import Replayed, replay
 from tuner.runner.signals import Signals
@@ -78,6 +80,23 @@ class Before:
     changed: bool = False
 
 
+@dataclass(frozen=True)
+class How:
+    """How a run is gone about.
+
+    enough: what `search.until` goes by. before: what it goes on from. known: what earlier runs know. ground: searches
+    on a stage; None: with a Ray of its own on this machine. flags: what the command that goes on with it needs. store:
+    address of the run's copy in an object store.
+    """
+
+    enough: Enough | None = None
+    before: Before | None = None
+    known: Knowledge | None = None
+    ground: Callable[[Stage], None] | None = None
+    flags: str = ""
+    store: str = ""
+
+
 def make_until(enough: Enough | None, plan: Plan) -> Until | None:
     """What ends the search where no further trial is worth it; None where that was not asked for."""
     search = plan.space.fixed.search
@@ -86,20 +105,14 @@ def make_until(enough: Enough | None, plan: Plan) -> Until | None:
     return Until(enough, Goal(search.objectives, search.rules), least_trials(plan.sampler), plan.facts.validation)
 
 
-def run(
-    plan: Plan,
-    folder: RunFolder,
-    screen: Screen,
-    *,
-    enough: Enough | None = None,
-    before: Before | None = None,
-    known: Knowledge | None = None,
-) -> Outcome:
-    """Search, writing into `folder`; Ray's own output goes to its ray.log. `enough` ends it where search.until is set.
+def run(plan: Plan, folder: RunFolder, screen: Screen, how: How | None = None) -> Outcome:
+    """Search, writing into `folder`; Ray's own output goes to its ray.log.
 
     Raises:
         HypertuneError: the search could not go on; what was done is kept.
     """
+    how = how or How()
+    before, known = how.before, how.known
     space, start = plan.space, time.monotonic()
     spent = before.spent if before else 0.0
     budget = space.fixed.search.seconds
@@ -110,7 +123,7 @@ def run(
         trials=plan.trials,
         full=plan.full,
         seconds=None if budget is None else max(0.0, budget - spent),
-        until=make_until(enough, plan),
+        until=make_until(how.enough, plan),
     )
     found = replay(conductor, before.record, space, changed=before.changed) if before else Replayed()
     if before:  # what does not lie in the space any more is none of its combinations
@@ -173,7 +186,8 @@ def run(
         signals.at_once = end_now
         try:
             if not conductor.over:
-                local.search(local.Stage(plan, folder.path, conductor, screen.watch, signals, last_word))
+                stage = Stage(plan, folder.path, conductor, screen.watch, signals, last_word, screen.note, how.store)
+                (how.ground or local.search)(stage)
         except BaseException as error:
             with contextlib.suppress(HypertuneError):  # a disk that is full stays full
                 end(str(error) or type(error).__name__, 0, True)

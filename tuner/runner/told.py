@@ -19,8 +19,9 @@ FRONT = 5
 """Trials of a Pareto front that are listed; the report has all."""
 
 
-def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
-    """What happened, what was best, what to type next; `place` is the run folder as a user would type it."""
+def outcome_text(outcome: Outcome, plan: Plan, place: str, flags: str = "") -> Text:
+    """What happened, what was best, what to type next; `place` is the run folder as a user would type it; flags:
+    what going on with it needs besides."""
     conductor, text = outcome.conductor, Text()
     counts, trials = conductor.counts(), conductor.trials.values()
     epochs, whole = sum(trial.epochs for trial in trials), sum(trial.full for trial in trials)
@@ -45,7 +46,7 @@ def outcome_text(outcome: Outcome, plan: Plan, place: str) -> Text:
     unfinished = any(trial.state in (None, "interrupted") for trial in trials)
     text.append("next   ", "bold")
     if unfinished or not epochs:
-        text.append(f"hypertune resume {place}{_more(outcome)}   goes on where it stopped")
+        text.append(f"hypertune resume {place}{_more(outcome)}{flags}   goes on where it stopped")
     if epochs:
         text.append("\n       " if unfinished else "")
         text.append(f"hypertune analyze {place}   what mattered: figures, tables, one page")
