@@ -4,7 +4,7 @@ BIN := .venv/bin
 SPREAD = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test fast chaos lint types clean
+.PHONY: run test fast chaos cluster-test lint types clean
 
 run: .venv/installed
 	$(BIN)/hypertune run search_spaces/digits.yaml
@@ -12,16 +12,20 @@ run: .venv/installed
 
 # Without Ray on all cores, one thread each; then what starts Ray, two files at a time: much of it is waiting.
 test: lint types .venv/installed-test
-	$(SPREAD) -m "not ray and not chaos"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "ray and not chaos"
+	$(SPREAD) -m "not ray and not chaos and not cluster"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "ray and not chaos and not cluster"
 
 # What takes less than a minute: no Ray, no whole searches.
 fast: .venv/installed-test
-	$(SPREAD) -m "not ray and not chaos and not slow and not browser"
+	$(SPREAD) -m "not ray and not chaos and not cluster and not slow and not browser"
 
 # The long form of the kill tests: every fault, many times; about ten minutes.
 chaos: .venv/installed-test
 	$(BIN)/python -m pytest -m "ray or chaos" tests/runner/test_chaos.py
+
+# A Ray cluster of several nodes on this machine, each a host of its own where root allows; one that does not start is an error.
+cluster-test: .venv/installed-test
+	$(BIN)/python -m pytest -m "ray or cluster" -p no:cacheprovider tests/cluster
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
