@@ -107,10 +107,10 @@ def test_base_images_are_pinned_and_start_the_entrypoint_in_exec_form() -> None:
     assert 'ENTRYPOINT ["entrypoint.sh"]\n' in DOCKERFILE and "STOPSIGNAL SIGTERM\n" in DOCKERFILE
 
 
-def test_no_file_holds_a_secret_or_asks_a_server_by_name() -> None:
+def test_no_file_holds_a_secret_or_opens_the_host() -> None:
     for path in TEXTS:
         text = path.read_text()
-        assert not re.search(r"AKIA|BEGIN [A-Z ]*PRIVATE KEY|\b[0-9a-f]{40,}\b|pypi|pytorch\.org", text), path
+        assert not re.search(r"AKIA|BEGIN [A-Z ]*PRIVATE KEY|\b[0-9a-f]{40,}\b", text), path
         assert not re.search(r"RAY_AUTH_TOKEN(=|: )|privileged: true|hostNetwork|hostPath", text), path
 
 
